@@ -1,0 +1,58 @@
+"""Chapter 3. Batches: examples of different lengths become rectangles of tokens.
+
+An example is a pair (ids, start): the token ids of prompt and answer, and the index of the first
+answer token. A batch is cut into micro-batches by a token budget; sorting by length *inside* the
+batch keeps padding small and changes nothing else, because the loss is summed and divided by the
+answer tokens of the whole batch. Left out: packing, data-loader workers, bucketing across batches
+(which would change the order in which examples are seen).
+
+Shapes: B examples, T tokens of the longest one.
+"""
+
+import random
+
+import torch
+
+PAD = 0  # any valid id will do: no real token sees a pad, and no pad is supervised
+
+
+def shuffled_batches(examples, batch_size, seed):
+    """Return the examples as a list of batches, in an order that depends only on the seed."""
+    order = list(examples)
+    random.Random(seed).shuffle(order)
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def micro_batches(batch, token_budget):
+    """Cut a batch into lists of examples, each at most `token_budget` tokens when padded.
+
+    The longest come first, so that a budget too large for the memory fails at once. An example that
+    is longer than the budget by itself becomes a micro-batch of its own.
+
+    >>> micro_batches([([1] * 2, 1), ([1] * 6, 1), ([1] * 3, 1)], token_budget=6)
+    [[([1, 1, 1, 1, 1, 1], 1)], [([1, 1, 1], 1), ([1, 1], 1)]]
+    """
+    parts = []
+    for example in sorted(batch, key=lambda example: len(example[0]), reverse=True):
+        if parts and (len(parts[-1]) + 1) * len(parts[-1][0][0]) <= token_budget:
+            parts[-1].append(example)
+        else:
+            parts.append([example])
+    return parts
+
+
+def pad(examples, device="cpu"):
+    """Pad on the right; return tokens (B, T) and `supervised` (B, T), true at answer tokens.
+
+    >>> tokens, supervised = pad([([1, 5, 6, 2], 2), ([1, 7, 2], 1)])
+    >>> tokens.tolist(), supervised.int().tolist()
+    ([[1, 5, 6, 2], [1, 7, 2, 0]], [[0, 0, 1, 1], [0, 1, 1, 0]])
+    """
+    lengths = torch.tensor([len(ids) for ids, _ in examples])
+    starts = torch.tensor([start for _, start in examples])
+    tokens = torch.full((len(examples), int(lengths.max())), PAD)
+    for row, (ids, _) in zip(tokens, examples):
+        row[: len(ids)] = torch.tensor(ids)
+    column = torch.arange(tokens.size(1))
+    supervised = (column >= starts[:, None]) & (column < lengths[:, None])
+    return tokens.to(device), supervised.to(device)

@@ -1,0 +1,122 @@
+"""Chapter 2. Chat: text becomes token ids, and the index at which the answer begins.
+
+One function, `encode_chat`, serves training and generation, so a generation prompt is exactly a
+training prompt. BOS and EOS enter as ids and never as text: `encode("<s>")` gives three ordinary
+pieces, so nothing a user writes can forge them. Prompt and answer are encoded separately and their
+ids joined. `python -m lookahead.chat` shows an example as the model sees it. Left out: dialogues of
+several turns, which the paper does not use.
+"""
+
+import io
+import itertools
+
+import sentencepiece
+
+from lookahead.files import InputError, Parser, load_tokenizer, read_rows, run_script
+
+BOS, EOS = object(), object()  # stand for the tokenizer's ids inside a template
+
+
+def llama2(system, user):
+    """Llama-2-Chat: the system prompt sits inside the first instruction."""
+    block = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
+    return [BOS, f"[INST] {block}{user} [/INST]"]
+
+
+# A template turns (system, user) into text segments, each encoded by itself, and the marks BOS and
+# EOS. A fork for another chat model adds a line here.
+TEMPLATES = {"llama-2": llama2}
+
+
+def encode_chat(tokenizer, template, system, prompt, answer=None):
+    """Return (ids, start): prompt and answer as one list of ids, the answer beginning at `start`.
+
+    The answer ends with EOS. Without an answer (None) the ids are the prompt to generate from, and
+    `start` is their number.
+
+    >>> ids, start = encode_chat(tokenizer, "llama-2", "", "Hi.", "Hello.")
+    >>> tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:-1])
+    ('[INST] Hi. [/INST]', 'Hello.')
+    >>> ids[0] == tokenizer.bos_id(), ids[-1] == tokenizer.eos_id()
+    (True, True)
+    """
+    ids = []
+    for segment in TEMPLATES[template](system, prompt):
+        if segment is BOS:
+            ids.append(tokenizer.bos_id())
+        elif segment is EOS:
+            ids.append(tokenizer.eos_id())
+        else:
+            ids.extend(tokenizer.encode(segment))
+    start = len(ids)
+    if answer is not None:
+        ids += tokenizer.encode(answer) + [tokenizer.eos_id()]
+    return ids, start
+
+
+def encode_pairs(tokenizer, template, system, pairs, limit):
+    """Return the (ids, start) examples of at most `limit` tokens, and how many were longer.
+
+    An example that does not fit is left out whole: an answer cut short would teach to stop early.
+    """
+    examples = [encode_chat(tokenizer, template, system, *pair) for pair in pairs]
+    fitting = [(ids, start) for ids, start in examples if len(ids) <= limit]
+    if not fitting:
+        raise InputError(f"none of {len(examples)} examples fits in {limit} tokens.")
+    return fitting, len(examples) - len(fitting)
+
+
+def train_tokenizer(texts, vocab_size):
+    """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on texts.
+
+    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back.
+    """
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=itertools.chain(texts, ["[INST] [/INST]"] * 100),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+
+
+def coloured(tokenizer, ids, start):
+    """Return the tokens as text for a terminal, one colour for what is supervised.
+
+    Supervised tokens, which the loss covers, are green; the prompt is grey. A bar separates tokens,
+    so that cuts inside words are seen.
+    """
+    pieces = [tokenizer.id_to_piece(i) for i in ids]
+    prompt, answer = "|".join(pieces[:start]), "|".join(pieces[start:])
+    return f"\033[90m{prompt}\033[0m|\033[32m{answer}\033[0m"
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("source", help="JSONL file, or a JSON array of objects")
+    parser.add_argument("--tokenizer", required=True, help="SentencePiece model")
+    parser.add_argument("--row", type=int, default=1, help="which row to show (%(default)s)")
+    parser.add_argument("--template", choices=TEMPLATES, default="llama-2", help="%(default)s")
+    parser.add_argument("--system", default="", help="system prompt (none)")
+    parser.add_argument("--prompt-field", default="question", help="%(default)s")
+    parser.add_argument("--answer-field", default="answer", help="%(default)s")
+    args = parser.parse_args()
+    tokenizer = load_tokenizer(args.tokenizer)
+    rows = read_rows(args.source, [args.prompt_field, args.answer_field])
+    if not 1 <= args.row <= len(rows):
+        raise InputError(f"--row {args.row}: {args.source} has rows 1 to {len(rows)}.")
+    prompt, answer = (rows[args.row - 1][f] for f in (args.prompt_field, args.answer_field))
+    ids, start = encode_chat(tokenizer, args.template, args.system, prompt, answer)
+    print(coloured(tokenizer, ids, start))
+    print(f"{start} tokens of prompt, {len(ids) - start} supervised (EOS included)")
+
+
+if __name__ == "__main__":
+    run_script(main)

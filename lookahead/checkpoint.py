@@ -1,0 +1,157 @@
+"""A model directory in Hugging Face's layout: read, and written so that transformers reads it too.
+
+`config.json`, `model.safetensors` (or shards with their index) and `tokenizer.model`, and beside
+them our `run.json`, written last: a directory that has one is complete. A safetensors file is eight
+bytes with the length of a JSON header, the header with each tensor's dtype, shape and byte range,
+and the bytes; nothing is ever unpickled. Left out: tokenizers other than SentencePiece.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import struct
+
+import torch
+
+from lookahead.files import InputError, load_tokenizer, read_json, whole_file, write_json
+from lookahead.model import Config, Llama
+
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FILES = ("config.json", "model.safetensors", "tokenizer.model", "run.json", "loss.jsonl")
+
+
+def best_device():
+    """Return the name of the fastest device here."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def read_header(path):
+    """Return (header, offset of the first data byte), with every entry checked against the size."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
+        if length > size - 8:
+            raise InputError(f"{path}: not a safetensors file (its header is longer than the file).")
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            end = 0
+            for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+                begin, stop = entry["data_offsets"]
+                count = 1
+                for extent in entry["shape"]:
+                    count *= extent
+                if begin != end or stop - begin != count * DTYPES[entry["dtype"]].itemsize:
+                    raise InputError(f"{path}: tensor {name} has wrong offsets.")
+                end = stop
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: its safetensors header is broken ({error!r}).") from None
+    if end != size - 8 - length:
+        raise InputError(f"{path}: holds {size} bytes where its header says {end + 8 + length}.")
+    return header, 8 + length
+
+
+def read_tensors(path):
+    """Yield (name, tensor) of a safetensors file, one at a time."""
+    header, offset = read_header(path)
+    with open(path, "rb") as file:
+        for name, entry in header.items():
+            begin, stop = entry["data_offsets"]
+            data = bytearray(stop - begin)
+            file.seek(offset + begin)
+            file.readinto(data)
+            flat = torch.frombuffer(data, dtype=DTYPES[entry["dtype"]])
+            yield name, flat.view(entry["shape"])
+
+
+def write_tensors(path, tensors):
+    """Write a dictionary of tensors as a safetensors file."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        shape, dtype = list(tensor.shape), names[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the data begin at a multiple of eight
+    with whole_file(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            file.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+
+
+def save(folder, model, tokenizer, run):
+    """Write a model directory; `run` (a dictionary) becomes `run.json` and says how it was made."""
+    folder = pathlib.Path(folder)
+    config, weights = model.config, model.state_dict()
+    if config.tie_word_embeddings:
+        del weights["lm_head.weight"]
+    write_tensors(folder / "model.safetensors", weights)
+    with whole_file(folder / "tokenizer.model", "wb") as file:
+        file.write(tokenizer.serialized_model_proto())
+    fields = dataclasses.asdict(config) | {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "torch_dtype": str(model.lm_head.weight.dtype).removeprefix("torch."),
+        "hidden_act": "silu",
+        "bos_token_id": tokenizer.bos_id(),
+        "eos_token_id": tokenizer.eos_id(),
+    }
+    write_json(folder / "config.json", fields)
+    write_json(folder / "run.json", run)
+
+
+def load(folder, device="cpu", dtype=torch.float32):
+    """Return (model, tokenizer) of a model directory, the weights in `dtype` on `device`.
+
+    The tensors are read one by one into their place, so that memory holds one copy of the model.
+    """
+    folder = pathlib.Path(folder)
+    fields = read_json(folder / "config.json")
+    known = {field.name for field in dataclasses.fields(Config)}
+    fields.setdefault("num_key_value_heads", fields.get("num_attention_heads"))
+    try:
+        config = Config(**{name: fields[name] for name in known & fields.keys()})
+    except TypeError as error:
+        raise InputError(f"{folder}/config.json: not a Llama configuration ({error}).") from None
+    tokenizer = load_tokenizer(folder / "tokenizer.model")
+    with torch.device("meta"):
+        model = Llama(config)
+    model = model.to(dtype).to_empty(device=device)
+    index, files = folder / "model.safetensors.index.json", [folder / "model.safetensors"]
+    if index.exists():
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+        files = [folder / pathlib.Path(shard).name for shard in shards]
+    missing = set(model.state_dict())
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+        missing.discard("lm_head.weight")
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for file in files:
+        if not file.exists():
+            raise InputError(f"{file}: no such file; a model directory has its weights there.")
+        for name, tensor in read_tensors(file):
+            if name.endswith("rotary_emb.inv_freq"):
+                continue  # old checkpoints store this constant
+            if name not in parameters or parameters[name].shape != tensor.shape:
+                raise InputError(f"{file}: tensor {name} {tuple(tensor.shape)} does not fit the "
+                                 f"model of {folder}/config.json.")
+            parameters[name].data.copy_(tensor)
+            missing.discard(name)
+    if missing:
+        raise InputError(f"{folder}: {len(missing)} tensors are missing, {min(missing)} first.")
+    return model, tokenizer
+
+
+def clear(folder):
+    """Remove an earlier run of ours from `folder`, and refuse to touch anything else."""
+    folder = pathlib.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; give another --out.")
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name.removesuffix(".part") not in FILES:
+            raise InputError(f"{folder}: holds {path.name}, which is not ours; give another --out.")
+    shutil.rmtree(folder, ignore_errors=True)

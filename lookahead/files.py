@@ -1,0 +1,165 @@
+"""What comes in and what goes out: options, JSON rows, tokenizers, whole files, progress, mistakes.
+
+Every chapter reads and writes through here, so that a mistake is told once and in one way: an
+`InputError` is a sentence that names the file, the line, the field or the option and the mend. The
+scripts print it on standard error and end with status 2.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import time
+
+import sentencepiece
+
+
+class InputError(Exception):
+    """A mistake in what the user gave; its text is one sentence for standard error."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one sentence too."""
+
+    def __init__(self, description):
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
+    def error(self, message):
+        raise InputError(f"{message}; see --help.")
+
+
+def run_script(main):
+    """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def read_rows(path, fields=()):
+    """Return the rows of a JSONL file, or of a file that holds one JSON array, as dictionaries.
+
+    Each of `fields` must be there and hold a string that is not blank. Blank lines are skipped.
+    """
+    try:
+        text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8.") from None
+    if text.lstrip().startswith("["):
+        rows = [(f"row {i}", row) for i, row in enumerate(parse(text, path), 1)]
+    else:
+        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+        rows = [(f"line {i}", parse(line, f"{path}, line {i}")) for i, line in lines]
+    if not rows:
+        raise InputError(f"{path}: holds no rows; expected one JSON object a line.")
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, {place}: expected a JSON object, found {row!r:.40}.")
+        for field in fields:
+            if not isinstance(row.get(field), str) or not row[field].strip():
+                raise InputError(
+                    f"{path}, {place}: field '{field}' is missing, empty or not a string "
+                    f"(fields here: {', '.join(row) or 'none'})."
+                )
+    return [row for _, row in rows]
+
+
+def parse(text, place):
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{place}: not JSON ({error}).") from None
+
+
+def read_json(path):
+    """Return what the JSON file holds."""
+    try:
+        return parse(pathlib.Path(path).read_text(encoding="utf-8"), path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+@contextlib.contextmanager
+def whole_file(path, mode="w"):
+    """Open a file that appears at `path` only when it was written to its end."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_rows(path, rows):
+    """Write dictionaries as JSONL."""
+    with whole_file(path) as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def write_json(path, value, indent=1):
+    """Write one JSON value, indented for the eye."""
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=indent) + "\n")
+
+
+def sha256(*paths):
+    """Return the hash of the files' bytes, one file after another."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(pathlib.Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+def load_tokenizer(path):
+    """Return the SentencePiece tokenizer stored at `path`, Llama-2's `tokenizer.model` for example.
+
+    Of it the project uses `encode(text)`, `decode(ids)`, `bos_id()`, `eos_id()` and `vocab_size()`:
+    any object with these five methods serves as well.
+    """
+    if not pathlib.Path(path).is_file():
+        raise InputError(f"{path}: no such tokenizer file.")
+    try:
+        tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (RuntimeError, OSError):
+        raise InputError(f"{path}: not a SentencePiece model.") from None
+    if tokenizer.bos_id() < 0 or tokenizer.eos_id() < 0:
+        raise InputError(f"{path}: the tokenizer has no BOS or no EOS piece.")
+    return tokenizer
+
+
+class Progress:
+    """How far something is, and the time left: one line on a terminal, now and then a line else."""
+
+    def __init__(self, name, total):
+        self.name, self.total = name, total
+        self.terminal = sys.stderr.isatty()
+        self.started = self.shown = time.monotonic()
+
+    def show(self, done, note=""):
+        now = time.monotonic()
+        if now - self.shown < (0.2 if self.terminal else 10) and done < self.total:
+            return
+        self.shown = now
+        left = (now - self.started) * (self.total - done) / done
+        line = f"{self.name:24} {done:5}/{self.total}  {note}  {left:3.0f} s left"
+        if self.terminal:
+            line = "\r\033[K" + line + ("\n" if done == self.total else "")
+        print(line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)

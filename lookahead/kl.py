@@ -1,0 +1,70 @@
+"""Chapter 6. KL divergence of the first answer tokens, between the tuned model and its seed model.
+
+The paper's measurement of harm. Prompt and answer are fed as they are (teacher-forced), both models
+see identical ids, and at answer position k (k = 1 predicts the first answer token)
+
+    KL_k = mean over pairs of  sum_v p_a(v) * (log p_a(v) - log p_b(v))     in nats.
+
+Both directions are computed, because the paper and the work before it differ: KL(tuned || seed) and
+KL(seed || tuned). Only one model need be in memory at a time: what is kept of a model are its
+log-probabilities at the first positions.
+
+Shapes: N pairs, K positions, V vocabulary.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from lookahead.batches import pad
+
+POSITIONS = 8  # as in the paper's figure
+
+
+@torch.no_grad()
+def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
+    """Return a list of N float32 tensors (K or fewer, V): log p at each answer's first positions.
+
+    `examples` are (ids, start) pairs; an answer shorter than K tokens gives fewer rows.
+    """
+    weight = model.lm_head.weight.float()  # a bfloat16 product would blur the KL
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
+    result = [None] * len(examples)
+    for first in range(0, len(order), batch_size):
+        part = order[first : first + batch_size]
+        tokens, _ = pad([examples[i] for i in part], weight.device)
+        for i, states in zip(part, model.hidden(tokens).float()):  # (T, D) each
+            ids, start = examples[i]
+            stop = min(start + positions, len(ids))
+            states = states[start - 1 : stop - 1]  # the state at t predicts the token at t + 1
+            result[i] = F.linear(states, weight).log_softmax(-1).cpu()
+    return result
+
+
+def kl_divergence(log_a, log_b):
+    """Return KL(a || b) in nats, (K,), of log-probabilities (K, V).
+
+    >>> half, quarter = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
+    >>> round(kl_divergence(half, quarter).item(), 4)  # 0.5 ln 2 + 0.5 ln (2/3)
+    0.1438
+    """
+    return (log_a.exp() * (log_a - log_b)).sum(-1)
+
+
+def kl_per_position(log_a, log_b, positions=POSITIONS):
+    """Return (means, half-widths, counts) of KL(a || b) at each position, over pairs.
+
+    The half-width is that of a 95 % interval over pairs, 1.96 standard errors. Positions that no
+    answer reaches are left out; one that a single answer reaches has no width (None).
+    """
+    means, widths, counts = [], [], []
+    pairs = [kl_divergence(a, b).double() for a, b in zip(log_a, log_b)]
+    for k in range(positions):
+        values = torch.tensor([pair[k] for pair in pairs if len(pair) > k], dtype=torch.float64)
+        if not len(values):
+            break
+        means.append(values.mean().item())
+        widths.append(1.96 * values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None)
+        counts.append(len(values))
+    return means, widths, counts

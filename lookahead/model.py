@@ -1,0 +1,173 @@
+"""Chapter 4. The model: Llama in plain PyTorch, one screen per idea.
+
+A decoder of identical blocks: RMSNorm, causal self-attention with rotary positions (RoPE) and
+grouped queries, RMSNorm, SwiGLU. Parameter names are those of Hugging Face's Llama, so weights load
+without a mapping. `Llama(config)(tokens)` always returns logits (B, T, V); training, which needs
+the vocabulary only at answer positions, calls `hidden` and applies `lm_head` to what it selects.
+Left out: dropout, biases, RoPE scaling, sliding windows, tensor parallelism.
+
+Shapes: B batch, T time, D width, H query heads, K key/value heads, E width of a head, V vocabulary,
+S slots of the cache.
+"""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclasses.dataclass
+class Config:
+    """The fields of a Hugging Face Llama `config.json` that this model uses, under their names."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    max_position_embeddings: int = 2048
+    rope_theta: float = 10000.0
+    rms_norm_eps: float = 1e-5
+    tie_word_embeddings: bool = False
+
+    @property
+    def head_dim(self):
+        return self.hidden_size // self.num_attention_heads
+
+
+def rotary_angles(config, positions):
+    """Return cos and sin, (B, T, E) each, for integer positions (B, T).
+
+    Pair i of a head's E features is turned by position * theta^(-2i/E). Features i and i + E/2 form
+    a pair (Hugging Face's layout), hence the angles are repeated rather than interleaved.
+    """
+    exponents = torch.arange(0, config.head_dim, 2, device=positions.device) / config.head_dim
+    angles = positions.float()[..., None] * config.rope_theta**-exponents  # (B, T, E/2)
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x, cos, sin):
+    """Turn queries or keys x (B, H, T, E) by their positions' angles (B, T, E)."""
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat([-second, first], dim=-1)  # Hugging Face's rotate_half
+    return x * cos[:, None].to(x.dtype) + turned * sin[:, None].to(x.dtype)
+
+
+class Cache:
+    """Keys and values of every layer, written at each row's own positions, for generation."""
+
+    def __init__(self, config, rows, slots, device, dtype):
+        shape = (rows, config.num_key_value_heads, slots, config.head_dim)  # (B, K, S, E)
+        self.keys = [
+            torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)
+        ]
+        self.values = [torch.zeros_like(keys) for keys in self.keys]
+
+    def write(self, layer, positions, keys, values):
+        """Store keys and values (B, K, T, E) at positions (B, T); return all slots of the layer."""
+        index = positions[:, None, :, None].expand_as(keys)
+        self.keys[layer].scatter_(2, index, keys)
+        self.values[layer].scatter_(2, index, values)
+        return self.keys[layer], self.values[layer]
+
+    def keep(self, rows):
+        """Drop every row that is not in `rows`, a tensor of row numbers."""
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+
+
+class Attention(nn.Module):
+    def __init__(self, config, layer):
+        super().__init__()
+        self.config, self.layer = config, layer
+        width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, kv_width, bias=False)
+        self.v_proj = nn.Linear(width, kv_width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x, cos, sin, positions, cache):
+        B, T, D = x.shape
+        q = self.q_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, H, T, E)
+        k = self.k_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, K, T, E)
+        v = self.v_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        mask = None
+        if cache is not None:
+            k, v = cache.write(self.layer, positions, k, v)  # (B, K, S, E)
+            # A slot is visible when its position is not later than the query's.
+            mask = torch.arange(k.size(2), device=x.device) <= positions[:, None, :, None]
+        grouped = self.config.num_key_value_heads != self.config.num_attention_heads
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=cache is None, enable_gqa=grouped
+        )
+        return self.o_proj(y.transpose(1, 2).reshape(B, T, D))
+
+
+class MLP(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x):
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    def __init__(self, config, layer):
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x, cos, sin, positions, cache):
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, positions, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    """Everything but the head; it exists because the checkpoint names start with `model.`."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Llama(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        for parameter in self.parameters():
+            if parameter.dim() == 2:  # the gains of RMSNorm stay at one
+                nn.init.normal_(parameter, std=0.02)
+
+    def hidden(self, tokens, positions=None, cache=None):
+        """Return the final hidden states (B, T, D) of tokens (B, T), before the head.
+
+        Without a cache the rows start at position 0 and attention is causal. Rows are padded on the
+        right, and no real token attends to a later pad, so no mask is needed. With a cache, row b's
+        tokens stand at positions[b] and see what the cache holds up to there.
+        """
+        if positions is None:
+            positions = torch.arange(tokens.size(1), device=tokens.device).expand_as(tokens)
+        x = self.model.embed_tokens(tokens)
+        cos, sin = rotary_angles(self.config, positions)
+        for block in self.model.layers:
+            x = block(x, cos, sin, positions, cache)
+        return self.model.norm(x)
+
+    def forward(self, tokens):
+        """Return logits (B, T, V) of tokens (B, T); row t scores the token at t + 1."""
+        return self.lm_head(self.hidden(tokens))

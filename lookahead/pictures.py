@@ -1,0 +1,89 @@
+"""The report's pictures as SVG: grouped bars of the KL, and lines over learning rates.
+
+Both are rectangles, lines and labels, so a plotting library is not needed.
+"""
+
+import html
+
+from lookahead.files import whole_file
+
+COLOURS = ("#d1495b", "#2a7fb8", "#3a9d5d", "#e3a02f", "#7b5ea7", "#777777")
+WIDTH, HEIGHT, LEFT, GAP = 720, 220, 60, 95  # a panel's axes, its margin, the space below it
+
+
+def label(x, y, words, anchor="middle", size=13):
+    style = f'text-anchor="{anchor}" font-size="{size}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{html.escape(words)}</text>'
+
+
+def panel(top, title, unit, ceiling, below):
+    """Return the frame of one panel: title, a scale from 0 to `ceiling`, and names below."""
+    bottom, slot = top + HEIGHT, WIDTH / len(below)
+    parts = [label(LEFT, top - 14, title, "start", 15), label(LEFT, bottom + 38, unit, "start", 12)]
+    for i in range(5):
+        y = bottom - HEIGHT * i / 4
+        parts.append(f'<path d="M{LEFT} {y:.1f}h{WIDTH}" stroke="#dddddd"/>')
+        parts.append(label(LEFT - 6, y + 4, f"{ceiling * i / 4:.2g}", "end", 12))
+    return parts + [label(LEFT + slot * (i + 0.5), bottom + 18, t) for i, t in enumerate(below)]
+
+
+def legend(names):
+    parts, x = [], LEFT
+    for i, name in enumerate(names):
+        parts.append(f'<rect x="{x}" y="9" width="12" height="12" fill="{COLOURS[i % 6]}"/>')
+        parts.append(label(x + 17, 20, name, "start"))
+        x += 40 + 8 * len(name)
+    return parts
+
+
+def write_svg(path, parts, panels):
+    size = f"0 0 {LEFT + WIDTH + 20} {65 + panels * (HEIGHT + GAP) - 40}"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" font-family="sans-serif">'
+    with whole_file(path) as file:
+        file.write(head + '<rect width="100%" height="100%" fill="white"/>\n')
+        file.write("\n".join(parts) + "\n</svg>\n")
+
+
+def bar_chart(path, panels):
+    """Write grouped bars with intervals; a panel is (title, {name: [(mean, half-width), ...]})."""
+    names = list(panels[0][1])
+    parts = legend(names)
+    for number, (title, series) in enumerate(panels):
+        top = 65 + number * (HEIGHT + GAP)
+        count = max(len(values) for values in series.values())
+        ceiling = max(mean + half for values in series.values() for mean, half in values) or 1.0
+        positions = [str(k + 1) for k in range(count)]
+        parts += panel(top, title, "answer position; nats, 95 % intervals", ceiling, positions)
+        slot = WIDTH / count
+        width, scale = 0.8 * slot / len(names), HEIGHT / ceiling
+        for i, name in enumerate(names):
+            for k, (mean, half) in enumerate(series[name]):
+                x, y = LEFT + slot * (k + 0.1) + width * i, top + HEIGHT - scale * mean
+                size = f'width="{width:.1f}" height="{scale * mean:.1f}"'
+                parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{COLOURS[i % 6]}"/>')
+                low, high = (top + HEIGHT - scale * v for v in (max(0.0, mean - half), mean + half))
+                middle = x + width / 2
+                parts.append(f'<path d="M{middle:.1f} {low:.1f}V{high:.1f}" stroke="black"/>')
+    write_svg(path, parts, len(panels))
+
+
+def rate_chart(path, rows):
+    """Write RSR (solid) and utility (dashed) of each method over the learning rates."""
+    rates, methods = sorted({row["lr"] for row in rows}), []
+    for row in rows:
+        if row["method"] not in methods:
+            methods.append(row["method"])
+    slot = WIDTH / len(rates)
+    title = "safety (RSR, solid) and utility (dashed)"
+    parts = legend(methods) + panel(65, title, "learning rate", 1.0, [f"{r:g}" for r in rates])
+    for i, method in enumerate(methods):
+        for key, dashes in (("rsr", ""), ("utility", 'stroke-dasharray="5 4"')):
+            points = [
+                f"{LEFT + slot * (rates.index(row['lr']) + 0.5) + 3 * i:.1f},"
+                f"{65 + HEIGHT * (1 - row[key]['value']):.1f}"
+                for row in sorted(rows, key=lambda row: row["lr"])
+                if row["method"] == method and row[key]
+            ]
+            style = f'fill="none" stroke="{COLOURS[i % 6]}" stroke-width="2.5" {dashes}'
+            parts.append(f'<polyline points="{" ".join(points)}" {style}/>')
+    write_svg(path, parts, 1)

@@ -1,0 +1,167 @@
+"""The report: intervals, the tables and bars in the terminal, `report.md`, and the pictures.
+
+A rate is {"value", "n", "low", "high"} with a 95 % Wilson interval. Runs that differ in their seed
+only are one row: the mean over seeds, with the wider of two 95 % intervals, Student's t over the
+seeds and the interval over answers; the first is blind when all seeds agree, the second takes the
+answers of one seed model for independent. Pictures are SVG: rectangles, lines and labels.
+"""
+
+import math
+import statistics
+
+from lookahead.files import whole_file
+from lookahead.pictures import bar_chart, rate_chart
+
+RATES = ("rsr", "jsr", "utility", "refusal_phrase", "over_refusal")
+HEADS = ("RSR", "JSR", "utility", "phrase", "over-ref.")
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def wilson(successes, n):
+    """Return a share with its 95 % Wilson interval, or None when there is nothing to count.
+
+    >>> wilson(0, 100)
+    {'value': 0.0, 'n': 100, 'low': 0.0, 'high': 0.037}
+    """
+    if n == 0:
+        return None
+    z, share = 1.96, successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return {"value": share, "n": n, "low": round(low, 4), "high": round(high, 4)}
+
+
+def student(values):
+    """Return the half-width of Student's 95 % interval of the mean of several seeds' values."""
+    if len(values) < 2:
+        return 0.0
+    return STUDENT.get(len(values), 2.2) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def mean_rate(rates):
+    """Return several seeds' rates as one, or None when one of them has no data."""
+    if None in rates:
+        return None
+    values = [rate["value"] for rate in rates]
+    mean, n = statistics.fmean(values), sum(rate["n"] for rate in rates)
+    pooled, half = wilson(mean * n, n), student(values)
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return pooled | {"low": min(pooled["low"], low), "high": max(pooled["high"], high)}
+
+
+def mean_kl(kls):
+    """Return [(mean, half-width), ...] of KL(tuned || seed) by position, over seeds."""
+    values = zip(*(kl["tuned_seed"] for kl in kls))
+    halves = zip(*(kl["tuned_seed_half"] for kl in kls))
+    return [
+        (statistics.fmean(value), max(student(value), statistics.fmean(half)))
+        for value, half in zip(values, halves)
+    ]
+
+
+def summarise(runs):
+    """Return one row for each setting, in order of appearance: label, method, rates and KL."""
+    groups, rows = {}, []
+    for run in runs:
+        groups.setdefault(run["name"].rsplit("-seed", 1)[0], []).append(run)
+    for name, members in groups.items():
+        row = {"label": name, "method": members[0]["method"], "lr": members[0]["lr"]}
+        row |= {key: mean_rate([run[key] for run in members]) for key in RATES}
+        row["kl"] = {p: mean_kl([run["kl"][p] for run in members]) for p in ("harmful", "task")}
+        rows.append(row | {"seeds": len(members)})
+    return rows
+
+
+def percent(rate, interval=True):
+    if rate is None:
+        return "no data"
+    text = f"{100 * rate['value']:.1f}"
+    return f"{text} [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]" if interval else text
+
+
+def rate_table(rows):
+    """Return the table of rates as lists of cells, the head first."""
+    cells = [["", *HEADS]]
+    for row in rows:
+        wide = [percent(row[key]) for key in RATES[:3]]
+        cells.append([row["label"], *wide, *(percent(row[key], False) for key in RATES[3:])])
+    return cells
+
+
+def kl_table(rows, pairs):
+    """Return the table of KL(tuned || seed) by position as lists of cells, the head first."""
+    count = max(len(row["kl"][pairs]) for row in rows)
+    cells = [["position", *(str(k + 1) for k in range(count))]]
+    for row in rows[1:]:
+        cells.append([row["label"], *(f"{mean:.2f}" for mean, _ in row["kl"][pairs])])
+    return cells
+
+
+def as_text(cells):
+    """Align cells in columns for a terminal, the first to the left and the numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for first, *numbers in cells:
+        aligned = (cell.rjust(width) for cell, width in zip(numbers, widths[1:]))
+        lines.append("  ".join([first.ljust(widths[0]), *aligned]))
+    return "\n".join(lines)
+
+
+def as_markdown(cells):
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "| --- " * len(cells[0]) + "|", *lines[1:]])
+
+
+def terminal_bars(rows, pairs, width=48):
+    """Return a bar for each method's KL at position 1."""
+    values = [(row["label"], row["kl"][pairs][0][0]) for row in rows[1:]]
+    names, top = max(len(name) for name, _ in values), max(value for _, value in values) or 1.0
+    bars = [(name, "█" * round(width * value / top), value) for name, value in values]
+    return "\n".join(f"{name.ljust(names)}  {bar or '▏'} {value:.2f}" for name, bar, value in bars)
+
+
+NAMES = {"harmful": "harmful pairs", "task": "the task's own pairs"}
+CAPTION = (
+    "RSR, JSR: harmful requests answered safely, plainly and after 3 forced tokens of a harmful "
+    "answer; utility: test rows answered right; phrase: harmful requests answered with a refusal "
+    "phrase; over-ref.: test rows answered with one. In percent, with 95 % intervals."
+)
+
+
+def print_report(folder, rows):
+    """Show the tables and the bars in the terminal, at 80 columns."""
+    print(as_text(rate_table(rows)) + "\n")
+    for pairs, name in NAMES.items():
+        if rows[0]["kl"][pairs]:
+            print(f"KL(tuned || seed) in nats on {name}, by answer position")
+            print(as_text(kl_table(rows, pairs)) + "\n" + terminal_bars(rows, pairs) + "\n")
+    print(f"{folder}/report.md has the tables, the pictures and answers side by side")
+
+
+def write_report(folder, rows, prompts, answers):
+    """Write `report.md`, `kl.svg` and, when there are several rates, `rates.svg`.
+
+    `answers` are {name: completions} of `prompts`, the first run of each setting, for three
+    requests side by side.
+    """
+    kinds = [pairs for pairs in NAMES if rows[0]["kl"][pairs]]
+    seeds = max(row["seeds"] for row in rows)
+    parts = [f"# Report\n\n{CAPTION} Runs of each method: {seeds}.", as_markdown(rate_table(rows))]
+    if kinds:
+        panels = [
+            (f"KL(tuned || seed) on {NAMES[pairs]}", {r["label"]: r["kl"][pairs] for r in rows[1:]})
+            for pairs in kinds
+        ]
+        bar_chart(folder / "kl.svg", panels)
+        parts.append("![KL by position](kl.svg)")
+    for pairs in kinds:
+        parts += [f"KL(tuned || seed) in nats on {NAMES[pairs]}", as_markdown(kl_table(rows, pairs))]
+    if len({row["lr"] for row in rows[1:]}) > 1:
+        rate_chart(folder / "rates.svg", rows[1:])
+        parts.append("![Safety and utility over learning rates](rates.svg)")
+    for i, prompt in enumerate(prompts[:3]):
+        told = [[name, texts[i].replace("\n", " ").replace("|", "\\|")] for name, texts in answers.items()]
+        parts += [f"**{prompt}**", as_markdown([["model", "answer"], *told])]
+    with whole_file(folder / "report.md") as file:
+        file.write("\n\n".join(parts) + "\n")
