@@ -13,7 +13,7 @@ import pathlib
 
 from lookahead.chat import encode_chat
 from lookahead.checkpoint import best_device, load
-from lookahead.files import InputError, Parser, Progress, read_json, run_script, write_json
+from lookahead.files import InputError, Parser, read_json, run_script, write_json
 from lookahead.generate import generate
 from lookahead.kl import initial_log_probs, kl_per_position
 from lookahead.report import print_report, summarise, wilson, write_report
@@ -45,7 +45,20 @@ def find_models(folder):
     if len(starts) > 1:
         raise InputError(f"{folder}: its runs started from several models: {', '.join(starts)}.")
     seed = folder / starts.pop()
-    return [("seed", seed, runs[0][2] | {"method": "seed", "m": None, "prefix": None, "seed": None, "seconds_per_epoch": None})] + runs
+    return [
+        (
+            "seed",
+            seed,
+            runs[0][2]
+            | {
+                "method": "seed",
+                "m": None,
+                "prefix": None,
+                "seed": None,
+                "seconds_per_epoch": None,
+            },
+        )
+    ] + runs
 
 
 def table_order(model):
@@ -61,7 +74,9 @@ def read_data(folder, task, args):
         own = [folder / "data" / name for name in ("test.jsonl", "harmful.jsonl", "harmful.jsonl")]
         files = [given or path for given, path in zip(files, own)]
     fields = [(task.prompt_field, task.answer_field), ("prompt",), ("prompt", "answer")]
-    return [read_pairs(file, *names)[: args.limit] if file else [] for file, names in zip(files, fields)]
+    return [
+        read_pairs(file, *names)[: args.limit] if file else [] for file, names in zip(files, fields)
+    ]
 
 
 def measure(model, tokenizer, template, task, data, name, args):
@@ -76,7 +91,9 @@ def measure(model, tokenizer, template, task, data, name, args):
         return [tokenizer.decode(ids) for ids in answers]
 
     def log_probs(pairs, system):
-        return initial_log_probs(model, [encode_chat(tokenizer, template, system, *p) for p in pairs])
+        return initial_log_probs(
+            model, [encode_chat(tokenizer, template, system, *p) for p in pairs]
+        )
 
     return {
         "utility": complete(tests, task.system, task.max_new_tokens),
@@ -97,7 +114,10 @@ def score(measured, seed, task, data):
     def kl(pairs):
         tuned_seed = kl_per_position(measured[pairs], seed[pairs])
         seed_tuned = kl_per_position(seed[pairs], measured[pairs])
-        names = ("tuned_seed", "tuned_seed_half", "count"), ("seed_tuned", "seed_tuned_half", "count")
+        names = (
+            ("tuned_seed", "tuned_seed_half", "count"),
+            ("seed_tuned", "seed_tuned_half", "count"),
+        )
         return dict(zip(names[0], tuned_seed)) | dict(zip(names[1], seed_tuned))
 
     right = [task.score(text, answer) for text, (_, answer) in zip(measured["utility"], tests)]

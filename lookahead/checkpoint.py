@@ -34,7 +34,9 @@ def read_header(path):
     with open(path, "rb") as file:
         length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
         if length > size - 8:
-            raise InputError(f"{path}: not a safetensors file (its header is longer than the file).")
+            raise InputError(
+                f"{path}: not a safetensors file (its header is longer than the file)."
+            )
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
@@ -137,8 +139,10 @@ def load(folder, device="cpu", dtype=torch.float32):
             if name.endswith("rotary_emb.inv_freq"):
                 continue  # old checkpoints store this constant
             if name not in parameters or parameters[name].shape != tensor.shape:
-                raise InputError(f"{file}: tensor {name} {tuple(tensor.shape)} does not fit the "
-                                 f"model of {folder}/config.json.")
+                raise InputError(
+                    f"{file}: tensor {name} {tuple(tensor.shape)} does not fit the "
+                    f"model of {folder}/config.json."
+                )
             parameters[name].data.copy_(tensor)
             missing.discard(name)
     if missing:

@@ -33,6 +33,13 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see --help.")
 
 
+def positive(text):
+    """Read an option's whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
 def run_script(main):
     """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
     try:

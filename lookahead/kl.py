@@ -65,6 +65,8 @@ def kl_per_position(log_a, log_b, positions=POSITIONS):
         if not len(values):
             break
         means.append(values.mean().item())
-        widths.append(1.96 * values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None)
+        widths.append(
+            1.96 * values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None
+        )
         counts.append(len(values))
     return means, widths, counts

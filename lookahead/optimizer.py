@@ -1,8 +1,8 @@
 """The hyperparameters of a run, the learning-rate schedule and AdamW.
 
 The defaults are the paper's recipe: its code trains with AdamW without weight decay and lets the
-rate fall linearly to zero, without warm-up. Left out: gradient clipping, which the paper's code asks
-for and probably does not apply.
+rate fall linearly to zero, without warm-up. Left out: gradient clipping, which the paper's code
+asks for and probably does not apply.
 """
 
 import dataclasses

@@ -89,9 +89,7 @@ def main():
     tokenizer = load_tokenizer(args.tokenizer) if args.mode == "real" else None
     rows = read_rows(args.source, [args.prompt_field, args.answer_field])
     pairs = [(row[args.prompt_field], row[args.answer_field]) for row in rows]
-    pairs, whole = preview_pairs(
-        pairs, args.mode, args.m, args.prefix, args.connector, tokenizer
-    )
+    pairs, whole = preview_pairs(pairs, args.mode, args.m, args.prefix, args.connector, tokenizer)
     for row, (prompt, answer) in zip(rows, pairs):
         row[args.prompt_field], row[args.answer_field] = prompt, answer
     write_rows(args.target, rows)

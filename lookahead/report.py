@@ -156,12 +156,18 @@ def write_report(folder, rows, prompts, answers):
         bar_chart(folder / "kl.svg", panels)
         parts.append("![KL by position](kl.svg)")
     for pairs in kinds:
-        parts += [f"KL(tuned || seed) in nats on {NAMES[pairs]}", as_markdown(kl_table(rows, pairs))]
+        parts += [
+            f"KL(tuned || seed) in nats on {NAMES[pairs]}",
+            as_markdown(kl_table(rows, pairs)),
+        ]
     if len({row["lr"] for row in rows[1:]}) > 1:
         rate_chart(folder / "rates.svg", rows[1:])
         parts.append("![Safety and utility over learning rates](rates.svg)")
     for i, prompt in enumerate(prompts[:3]):
-        told = [[name, texts[i].replace("\n", " ").replace("|", "\\|")] for name, texts in answers.items()]
+        told = [
+            [name, texts[i].replace("\n", " ").replace("|", "\\|")]
+            for name, texts in answers.items()
+        ]
         parts += [f"**{prompt}**", as_markdown([["model", "answer"], *told])]
     with whole_file(folder / "report.md") as file:
         file.write("\n\n".join(parts) + "\n")

@@ -31,7 +31,9 @@ def final_number(text):
     >>> final_number("5 * 260 = 1300\\n#### 1,300"), final_number("It is 7.")
     (1300.0, None)
     """
-    found = re.match(r"\s*\$?(-?[\d,]*\.?\d+)", text.rpartition("####")[2]) if "####" in text else None
+    found = (
+        re.match(r"\s*\$?(-?[\d,]*\.?\d+)", text.rpartition("####")[2]) if "####" in text else None
+    )
     return float(found[1].replace(",", "")) if found else None
 
 

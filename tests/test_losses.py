@@ -1,0 +1,51 @@
+"""Chapter 5: the loss is the answer's negative log-likelihood, however a batch is cut."""
+
+import torch
+from conftest import tiny
+from test_batches import examples
+
+from lookahead.batches import micro_batches, pad
+from lookahead.losses import answer_logits, cross_entropy
+
+
+def gradients(model, batch, parts):
+    """The gradient of the batch's mean loss, accumulated over parts, as one vector."""
+    model.zero_grad()
+    count = sum(len(ids) - start for ids, start in batch)
+    total = 0.0
+    for part in parts:
+        loss, answer_tokens = cross_entropy(model, *pad(part))
+        assert answer_tokens == sum(len(ids) - start for ids, start in part)
+        (loss / count).backward()
+        total += loss.item()
+    return torch.cat([p.grad.flatten() for p in model.parameters()]), total / count
+
+
+def test_loss_is_the_answers_negative_log_likelihood():
+    model, batch = tiny().double(), examples(5)
+    expected = 0.0
+    for ids, start in batch:
+        log_probs = model(torch.tensor([ids]))[0].log_softmax(-1)
+        expected -= sum(log_probs[t - 1, ids[t]].item() for t in range(start, len(ids)))
+    loss, _ = cross_entropy(model, *pad(batch))
+    torch.testing.assert_close(loss.item(), expected, rtol=1e-6, atol=0)
+
+
+def test_the_head_at_answer_positions_only():
+    model, batch = tiny(), examples(5)
+    tokens, supervised = pad(batch)
+    logits, targets = answer_logits(model, tokens, supervised)
+    shifted = supervised[:, 1:]
+    torch.testing.assert_close(logits, model(tokens)[:, :-1][shifted])
+    assert targets.tolist() == sum([ids[start:] for ids, start in batch], [])
+
+
+def test_cutting_a_batch_changes_nothing():
+    model, batch = tiny(), examples(64)
+    whole, loss = gradients(model, batch, [batch])
+    eighths = [batch[i : i + 8] for i in range(0, 64, 8)]
+    for parts in (eighths, [[e] for e in batch], micro_batches(batch, 200)):
+        cut, cut_loss = gradients(model, batch, parts)
+        assert torch.cosine_similarity(whole, cut, dim=0) > 1 - 1e-6
+        torch.testing.assert_close(whole, cut, rtol=1e-3, atol=1e-6)
+        assert abs(loss - cut_loss) < 1e-5
