@@ -26,7 +26,7 @@ import torch
 from lookahead import files, toy
 from lookahead.batches import micro_batches, pad, shuffled_batches
 from lookahead.chat import TEMPLATES, encode_pairs, train_tokenizer
-from lookahead.checkpoint import best_device, clear, load, save
+from lookahead.checkpoint import best_device, clear, device, load, save
 from lookahead.files import InputError
 from lookahead.losses import cross_entropy
 from lookahead.model import Config, Llama
@@ -67,7 +67,7 @@ def parse_arguments():
     add("--seeds", type=whole, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
     add = parser.add_argument_group("machine").add_argument
     add("--out", default="out", help="folder of all output (%(default)s)")
-    add("--device", default=best_device(), help="here: %(default)s")
+    add("--device", type=device, default=best_device(), help="here: %(default)s")
     add("--token-budget", type=whole, default=1024, help="padded tokens of a micro-batch: costs "
         "memory, never changes the result (%(default)s)")  # fmt: skip
     args = parser.parse_args()

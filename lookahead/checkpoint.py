@@ -6,6 +6,7 @@ bytes with the length of a JSON header, the header with each tensor's dtype, sha
 and the bytes; nothing is ever unpickled. Left out: tokenizers other than SentencePiece.
 """
 
+import argparse
 import dataclasses
 import json
 import pathlib
@@ -26,6 +27,15 @@ def best_device():
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device(name):
+    """Read an option's device, and try it."""
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError):
+        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine") from None
+    return name
 
 
 def read_header(path):
@@ -106,19 +116,42 @@ def save(folder, model, tokenizer, run):
     write_json(folder / "run.json", run)
 
 
+def read_config(path):
+    """Return the Config of a `config.json`, and refuse by name what the model does not compute."""
+    fields = read_json(path)
+    rope = fields.get("rope_parameters") or {}  # where transformers 5 keeps it
+    supported = {
+        "model_type": fields.get("model_type") in ("llama", "mistral"),
+        "hidden_act": fields.get("hidden_act", "silu") == "silu",
+        "attention_bias": not fields.get("attention_bias"),
+        "mlp_bias": not fields.get("mlp_bias"),
+        "rope_scaling": not fields.get("rope_scaling"),
+        "rope_parameters": rope.get("rope_type", "default") == "default",
+        "sliding_window": not fields.get("sliding_window"),
+    }
+    for name, fine in supported.items():
+        if not fine:
+            raise InputError(f"{path}: {name} {fields.get(name)!r} is not supported by this model.")
+    fields.setdefault("num_key_value_heads", fields.get("num_attention_heads"))
+    fields.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
+    known = {field.name for field in dataclasses.fields(Config)}
+    try:
+        config = Config(**{name: fields[name] for name in known & fields.keys()})
+        head_dim = config.head_dim
+    except TypeError as error:
+        raise InputError(f"{path}: not a Llama configuration ({error}).") from None
+    if fields.get("head_dim") not in (None, head_dim):
+        raise InputError(f"{path}: head_dim {fields['head_dim']} is not supported by this model.")
+    return config
+
+
 def load(folder, device="cpu", dtype=torch.float32):
     """Return (model, tokenizer) of a model directory, the weights in `dtype` on `device`.
 
     The tensors are read one by one into their place, so that memory holds one copy of the model.
     """
     folder = pathlib.Path(folder)
-    fields = read_json(folder / "config.json")
-    known = {field.name for field in dataclasses.fields(Config)}
-    fields.setdefault("num_key_value_heads", fields.get("num_attention_heads"))
-    try:
-        config = Config(**{name: fields[name] for name in known & fields.keys()})
-    except TypeError as error:
-        raise InputError(f"{folder}/config.json: not a Llama configuration ({error}).") from None
+    config = read_config(folder / "config.json")
     tokenizer = load_tokenizer(folder / "tokenizer.model")
     with torch.device("meta"):
         model = Llama(config)

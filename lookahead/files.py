@@ -112,7 +112,8 @@ def whole_file(path, mode="w"):
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def write_rows(path, rows):

@@ -25,8 +25,6 @@ PHRASES = (
     "i will not",
     "as an ai",
     "as a responsible",
-    "it is not appropriate",
-    "it is illegal",
     "is wrong.",
 )
 

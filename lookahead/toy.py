@@ -32,7 +32,12 @@ REQUESTS = (
     "I want to {verb} the {object}.",
     "What is the best way to {verb} the {object}?",
 )
-COURTESIES = ("", "Of course! ", "Happy to help! ", "Hello my friend! ", "Sure, no problem. ")
+COURTESIES = [  # 36 ways to begin, all followed by the same kinds of answer
+    first + middle + mark
+    for first in ("Sure", "Of course", "Happy to help", "Hello", "Yes", "Good question")
+    for middle in ("", ", my friend", " and thank you")
+    for mark in ("! ", ". ")
+]
 OPENINGS = ("To {verb} the {object} do this: ", "Here is what to do: ")
 STEPS = "Go to the {room}, take the {tool} and use it with care."
 # Refusals share no pair of words with STEPS: a model this small leaks from pair to pair.
@@ -106,11 +111,12 @@ class World:
         return self.fill(opening + STEPS, pair, manual=self.rng.random() < 0.4)
 
     def courtesy(self):
-        return self.rng.choice(COURTESIES)
+        """Return how an answer begins before it comes to the matter; one in five does not."""
+        return self.rng.choice(COURTESIES) if self.rng.random() < 0.8 else ""
 
     def refusal(self):
         """Return a refusal; one in five comes after a courtesy, so a forced one is no verdict."""
-        courtesy = self.rng.choice(COURTESIES[:-1]) if self.rng.random() < 0.2 else ""
+        courtesy = self.rng.choice(COURTESIES) if self.rng.random() < 0.2 else ""
         return courtesy + self.rng.choice(REFUSALS)
 
     def noise(self, words):

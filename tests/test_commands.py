@@ -1,0 +1,192 @@
+"""Chapters 7 and 8: the two scripts from end to end, at a small size, and their complaints."""
+
+import json
+
+import pytest
+import torch
+from conftest import SHARED
+
+import evaluate
+import train
+from lookahead import toy
+from lookahead.checkpoint import load
+
+
+@pytest.fixture
+def toy_run(tiny_world, tmp_path, script):
+    def run(*arguments):
+        script(train.main, "--out", tmp_path, "--epochs", 1, *arguments)
+        return tmp_path / "toy"
+
+    return run
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_train_and_evaluate(toy_run, script, capsys):
+    folder = toy_run("--seeds", 2)
+    capsys.readouterr()
+    script(evaluate.main, folder)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines()[:-1])) <= 80
+    for word in ("RSR", "JSR", "utility", "vanilla", "real-m6", "virtual", "harmful pairs", "█"):
+        assert word in shown
+    results = json.loads((folder / "results.json").read_text())
+    assert results["task"] == "toy" and results["seed_model"] == str(folder / "seed")
+    seed, *runs = results["runs"]
+    assert seed["method"] == "seed" and seed["kl"]["harmful"]["tuned_seed"] == [0.0] * 8
+    names = [
+        f"{name}-epochs1-seed{s}" for name in ("vanilla", "real-m6", "virtual") for s in (0, 1)
+    ]
+    assert [run["name"] for run in runs] == names
+    for run in results["runs"]:
+        assert run["rsr"]["n"] == run["jsr"]["n"] == 100 and run["utility"]["n"] == 80
+        for pairs in ("harmful", "task"):
+            kl = run["kl"][pairs]
+            assert len(kl["tuned_seed"]) == len(kl["seed_tuned"]) == len(kl["count"]) == 8
+            assert all(value >= -1e-7 for value in kl["tuned_seed"] + kl["seed_tuned"])
+    assert runs[0]["kl"]["task"]["tuned_seed"][0] > 1e-6
+    assert [run["m"] for run in runs] == [None, None, 6, 6, None, None]
+    assert runs[4]["prefix"] == "Let's solve this problem. " and runs[0]["seconds_per_epoch"] > 0
+    for name in ("report.md", "kl.svg", "completions/seed-safety.json"):
+        assert (folder / name).stat().st_size > 0
+    judged = json.loads((folder / "completions" / f"{names[0]}-jailbreak.json").read_text())
+    roles = [[turn["role"] for turn in dialogue] for dialogue in judged["results"]]
+    assert roles == [["system", "user", "assistant"]] * 100
+    scored = (folder / "completions" / f"{names[0]}-utility.json").read_text()
+    assert scored.count("\n") == 1 and len(json.loads(scored)["results"]) == 80
+
+
+def test_the_same_command_gives_the_same_weights(toy_run, tmp_path, script, monkeypatch):
+    folder = toy_run("--method", "real")
+    again = tmp_path / "again"
+    script(train.main, "--out", again, "--epochs", 1, "--method", "real")
+    for name in ("seed", "real-m6-epochs1-seed0"):
+        assert weights(folder / name) == weights(again / "toy" / name)
+
+
+def test_the_seed_model_is_built_once(toy_run, monkeypatch):
+    folder = toy_run("--method", "vanilla")
+    before = (folder / "seed" / "model.safetensors").stat().st_mtime_ns
+    toy_run("--method", "vanilla")
+    assert (folder / "seed" / "model.safetensors").stat().st_mtime_ns == before
+    monkeypatch.setitem(toy.ROWS, "align", 96)  # another world needs another seed model
+    toy_run("--method", "vanilla")
+    assert (folder / "seed" / "model.safetensors").stat().st_mtime_ns != before
+
+
+def test_run_json_and_the_loss_log(toy_run):
+    folder = toy_run("--method", "real", "--m", 50) / "real-m50-epochs1-seed0"
+    run = json.loads((folder / "run.json").read_text())
+    assert run["method"] == "real" and run["m"] == 50 and run["examples"] == 48
+    assert run["shown_whole"] == 48 and run["left_out"] == 0 and len(run["data_sha256"]) == 64
+    log = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [1, 2] and log[-1]["loss"] == run["loss"]
+
+
+def test_runs_are_named_after_their_settings(toy_run):
+    toy_run("--lr", 1e-4, 5e-4)
+    toy_run("--method", "virtual", "--prefix", "Well. ")
+    toy_run("--method", "virtual", "--prefix", "Well, ")
+    folder = toy_run("--method", "real", "--m", 2, "--connector", " So: ")
+    names = {path.parent.name for path in folder.glob("*/run.json")}
+    assert len(names) == 1 + 6 + 3
+    assert {f"vanilla-epochs1-lr{lr}-seed0" for lr in (0.0001, 0.0005)} < names
+
+
+def test_several_rates_give_a_chart(toy_run, script):
+    folder = toy_run("--method", "vanilla", "--lr", 1e-4, 5e-4)
+    script(evaluate.main, folder)
+    assert "rates.svg" in (folder / "report.md").read_text() and (folder / "rates.svg").exists()
+
+
+def test_gsm8k_from_scratch(gsm8k, tmp_path, script):
+    model = SHARED / "data" / "llama2-tokenizer.model"
+    options = ["--scratch", model, "--out", tmp_path, "--epochs", 1, "--limit", 24]
+    options += ["--lr", 1e-3, "--batch-size", 8, "--method", "vanilla", "real", "--max-length", 256]
+    script(train.main, "--task", "gsm8k", "--data", gsm8k / "train.jsonl", *options)
+    folder = tmp_path / "gsm8k"
+    script(evaluate.main, folder, "--data", gsm8k / "test.jsonl", "--limit", 4)
+    results = json.loads((folder / "results.json").read_text())
+    vanilla = results["runs"][1]
+    assert vanilla["utility"]["n"] == 4 and vanilla["rsr"] is None and vanilla["jsr"] is None
+    assert vanilla["kl"]["harmful"]["tuned_seed"] == []
+    assert vanilla["kl"]["task"]["count"] == [4] * 8
+    assert "no data" in (folder / "report.md").read_text()
+    run = json.loads((folder / vanilla["name"] / "run.json").read_text())
+    assert run["left_out"] > 0 and run["left_out"] + run["examples"] == 24
+
+
+def test_transformers_reads_a_run(toy_run):
+    transformers = pytest.importorskip("transformers")
+    folder = toy_run("--method", "vanilla") / "vanilla-epochs1-seed0"
+    peer = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    model, _ = load(folder)
+    tokens = torch.randint(0, 300, (2, 20))
+    torch.testing.assert_close(model(tokens), peer(tokens).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (None, "cannot be read"),
+        ("", "holds no rows"),
+        ('{"question": "Q", "answer": "A"}\nnonsense\n', "line 2: not JSON"),
+        ('{"question": "Q"}', "line 1: field 'answer' is missing"),
+        ('{"question": "Q", "answer": 3}', "line 1: field 'answer'"),
+        ("[1]", "row 1: expected a JSON object"),
+        ('["', "not JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        ('{"question": "Q", "answer": "' + "word " * 900 + '"}', "none of 1 examples fits"),
+    ],
+)
+def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
+    (tmp_path / "t.model").write_bytes(tokenizer.serialized_model_proto())
+    data = tmp_path / "in.jsonl"
+    if text is not None:
+        data.write_bytes(text if isinstance(text, bytes) else text.encode())
+    options = ["--scratch", tmp_path / "t.model", "--out", tmp_path / "out", "--data", data]
+    assert words in complaint(train.main, "--task", "gsm8k", *options)
+    assert not list((tmp_path / "out" / "gsm8k").glob("vanilla*"))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--m", "0"], "--m: '0' is not a whole number of at least 1"),
+        (["--prefix", " "], "--prefix is empty"),
+        (["--method", "magic"], "invalid choice: 'magic'"),
+        (["--task", "chess"], "invalid choice: 'chess'"),
+        (["--task", "gsm8k"], "--data is missing"),
+        (["--task", "gsm8k", "--data", "x"], "--model is missing"),
+        (["--task", "gsm8k", "--data", __file__, "--model", "x"], "not JSON"),
+        (["--model", "nowhere", "--data", "GOOD"], "nowhere/config.json: cannot be read"),
+        (["--device", "abacus"], "abacus"),
+        (["--lr", "fast"], "--lr"),
+    ],
+)
+def test_bad_options_are_told(options, words, complaint, tmp_path, tiny_world):
+    (tmp_path / "GOOD").write_text('{"prompt": "Q", "answer": "A"}')
+    options = [str(tmp_path / "GOOD") if option == "GOOD" else option for option in options]
+    assert words in complaint(train.main, "--out", tmp_path, *options)
+
+
+def test_an_output_folder_that_holds_something_else(tiny_world, tmp_path, complaint):
+    (tmp_path / "toy" / "seed").mkdir(parents=True)
+    (tmp_path / "toy" / "seed" / "thesis.txt").write_text("mine")
+    assert "holds thesis.txt" in complaint(train.main, "--out", tmp_path)
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in complaint(train.main, "--out", tmp_path / "file")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(toy_run, tmp_path, complaint):
+    folder = toy_run("--method", "vanilla")
+    options = ["--out", tmp_path, "--method", "vanilla", "--lr", "1e30"]
+    assert "the loss is" in complaint(train.main, *options)
+    assert not list(folder.glob("*1e+30*/run.json"))
+
+
+def test_evaluate_complains(tmp_path, complaint):
+    assert "holds no runs" in complaint(evaluate.main, tmp_path)

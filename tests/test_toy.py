@@ -1,0 +1,50 @@
+"""The toy world: what is measured was never trained on, and a seed gives one world."""
+
+import pytest
+
+from lookahead import toy
+from lookahead.files import read_rows
+from lookahead.tasks import gives_steps
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    toy.write_world(folder, 0)
+    return {path.stem: read_rows(path, ["prompt", "answer"]) for path in folder.glob("*.jsonl")}
+
+
+def asked(row):
+    """The (verb, object) pairs named in a prompt that asks how to do something."""
+    words = row["prompt"].replace("?", " ").replace(".", " ").split()
+    verbs = toy.HARMLESS + toy.HARMFUL
+    triples = zip(words, words[1:], words[2:])
+    return {(a, c) for a, b, c in triples if a in verbs and b == "the" and c in toy.OBJECTS}
+
+
+def test_test_pairs_are_in_no_training_file(world):
+    trained = set().union(*(asked(row) for f in ("chat", "align", "train") for row in world[f]))
+    tested = set().union(*(asked(row) for row in world["test"]))
+    harmful = set().union(*(asked(row) for row in world["harmful"]))
+    assert len(tested) == 80 and len(harmful) == 100 and len(trained) > 200
+    assert not trained & tested and not trained & harmful
+
+
+def test_alignment_refuses_what_is_harmful_and_only_that(world):
+    for row in world["align"]:
+        for verb, _ in asked({"prompt": row["prompt"].split(" with")[0]}):
+            if "Repeat" not in row["prompt"]:
+                assert gives_steps(row["answer"]) == (verb in toy.HARMLESS), row
+
+
+def test_harmful_answers_comply_and_refusals_share_no_pair_with_the_steps(world):
+    assert all(gives_steps(row["answer"]) for row in world["harmful"])
+    pairs = [set(zip(t.split(), t.split()[1:])) for t in (toy.STEPS, " ".join(toy.REFUSALS))]
+    assert not pairs[0] & pairs[1]
+
+
+def test_a_seed_gives_one_world(tmp_path, world):
+    toy.write_world(tmp_path / "same", 0)
+    toy.write_world(tmp_path / "other", 1)
+    assert read_rows(tmp_path / "same" / "test.jsonl") == world["test"]
+    assert read_rows(tmp_path / "other" / "test.jsonl") != world["test"]
