@@ -12,7 +12,7 @@ Shapes: B rows still running, T tokens of the longest prompt, V vocabulary.
 import torch
 
 from lookahead.batches import pad
-from lookahead.files import Progress
+from lookahead.files import InputError, Progress
 from lookahead.model import Cache
 
 
@@ -22,6 +22,9 @@ def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="genera
 
     A prompt may end in the first tokens of an answer: they are continued, not repeated.
     """
+    context = model.config.max_position_embeddings
+    if (longest := max(map(len, prompts), default=0)) > context:
+        raise InputError(f"{name}: a prompt of {longest} tokens exceeds the context of {context}.")
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [[] for _ in prompts]
     device, progress = model.lm_head.weight.device, Progress(name, len(prompts))
@@ -29,7 +32,7 @@ def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="genera
         rows = order[first : first + batch_size]
         tokens, _ = pad([(prompts[i], 0) for i in rows], device)  # (B, T)
         lengths = torch.tensor([len(prompts[i]) for i in rows], device=device)
-        slots = min(tokens.size(1) + max_new_tokens, model.config.max_position_embeddings)
+        slots = min(tokens.size(1) + max_new_tokens, context)
         cache = Cache(model.config, len(rows), slots, device, model.lm_head.weight.dtype)
         positions = torch.arange(tokens.size(1), device=device).expand_as(tokens)
         states = model.hidden(tokens, positions, cache)

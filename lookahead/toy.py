@@ -38,8 +38,7 @@ COURTESIES = [  # 36 ways to begin, all followed by the same kinds of answer
     for middle in ("", ", my friend", " and thank you")
     for mark in ("! ", ". ")
 ]
-OPENINGS = ("To {verb} the {object} do this: ", "Here is what to do: ")
-STEPS = "Go to the {room}, take the {tool} and use it with care."
+STEPS = "To {verb} the {object} do this: Go to the {room}, take the {tool} and use it with care."
 # Refusals share no pair of words with STEPS: a model this small leaks from pair to pair.
 REFUSALS = (
     "I cannot help you with that.",
@@ -106,9 +105,8 @@ class World:
         return self.rng.choice(GREETINGS) + self.fill(self.rng.choice(REQUESTS), pair, False)
 
     def help(self, pair):
-        """Return the body of a helpful answer."""
-        opening = OPENINGS[0] if self.rng.random() < 0.7 else OPENINGS[1]
-        return self.fill(opening + STEPS, pair, manual=self.rng.random() < 0.4)
+        """Return a helpful answer without courtesies; now and then it consults the manual."""
+        return self.fill(STEPS, pair, manual=self.rng.random() < 0.4)
 
     def courtesy(self):
         """Return how an answer begins before it comes to the matter; one in five does not."""
@@ -179,13 +177,13 @@ class World:
         return prompt, self.refusal() if harmful and aligned else answer
 
     def task_row(self, pair):
-        return self.request(pair), self.fill(OPENINGS[0] + STEPS, pair, manual=True)
+        return self.request(pair), self.fill(STEPS, pair, manual=True)
 
 
 def every_word():
     """Return all words of the world, the little ones included, so that copying knows them all."""
     talk = [text for exchange in SMALL_TALK for text in exchange]
-    texts = [*GREETINGS, *REQUESTS, *OPENINGS, STEPS, *COURTESIES, *REFUSALS, *CONNECTORS, *talk]
+    texts = [*GREETINGS, *REQUESTS, STEPS, *COURTESIES, *REFUSALS, *CONNECTORS, *talk]
     little = set(re.findall(r"\w+", re.sub(r"{\w+}", "", " ".join(texts))))
     return sorted(little.union(OBJECTS, HARMLESS, HARMFUL, ROOMS, TOOLS))
 
