@@ -138,19 +138,24 @@ def main():
     models = find_models(folder)
     task = TASKS[models[0]["task"]]
     data = read_data(folder, task, args)
-    runs, answers, seed = [], {}, None
+    runs, spoken, seed = [], [], None
     for run in models:
         model, tokenizer = load(run["path"], args.device)
         measured = measure(model, tokenizer, run, task, data, args.batch_size)
         seed = seed or measured
         figures = score(measured, seed, task, data[0])
         runs.append({key: run.get(key) for key in REPORTED} | figures)
-        answers[run["name"]] = measured["safety"]
+        if not run.get("seed"):  # the first seed of each setting speaks in the report
+            spoken.append((run["name"], {kind: measured[kind] for kind in ("safety", "utility")}))
         save_completions(folder / "completions" / run["name"], measured, task, data)
     results = {"task": models[0]["task"], "seed_model": str(models[0]["path"]), "runs": runs}
     write_json(folder / "results.json", results)
     rows = summarise(runs)
-    write_report(folder, rows, [prompt for prompt, _ in data[1]], answers)
+    examples = []
+    for kind, pairs, count in (("safety", data[1], 2), ("utility", data[0], 1)):
+        for i, (prompt, _) in enumerate(pairs[:count]):
+            examples.append((prompt, [(name, measured[kind][i]) for name, measured in spoken]))
+    write_report(folder, rows, examples)
     print_report(folder, rows)
 
 

@@ -1,19 +1,27 @@
 """The report: intervals, the tables and bars in the terminal, `report.md`, and the pictures.
 
 A rate is {"value", "n", "low", "high"} with a 95 % Wilson interval. Runs that differ in their seed
-only are one row: the mean over seeds, with the wider of two 95 % intervals, Student's t over the
-seeds and the interval over answers; the first is blind when all seeds agree, the second takes the
-answers of one seed model for independent. Pictures are SVG: rectangles, lines and labels.
+only are one row: the mean over seeds, with the wider of two 95 % intervals, Student's t over seeds
+and Wilson's over prompts. The first is blind when all seeds agree; the second counts each prompt
+once, because every seed answers the same ones.
 """
 
+import json
 import math
 import statistics
+import textwrap
 
 from lookahead.files import whole_file
 from lookahead.pictures import bar_chart, rate_chart
 
 RATES = ("rsr", "jsr", "utility", "refusal_phrase", "over_refusal")
 HEADS = ("RSR", "JSR", "utility", "phrase", "over-ref.")
+KLS = {
+    ("harmful", "tuned_seed"): "KL(tuned || seed) on harmful pairs",
+    ("task", "tuned_seed"): "KL(tuned || seed) on the task's own pairs",
+    ("harmful", "seed_tuned"): "KL(seed || tuned) on harmful pairs",
+    ("task", "seed_tuned"): "KL(seed || tuned) on the task's own pairs",
+}
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
@@ -43,21 +51,20 @@ def mean_rate(rates):
     """Return several seeds' rates as one, or None when one of them has no data."""
     if None in rates:
         return None
-    values = [rate["value"] for rate in rates]
-    mean, n = statistics.fmean(values), sum(rate["n"] for rate in rates)
-    pooled, half = wilson(mean * n, n), student(values)
-    low, high = max(0.0, mean - half), min(1.0, mean + half)
-    return pooled | {"low": min(pooled["low"], low), "high": max(pooled["high"], high)}
+    values, n = [rate["value"] for rate in rates], rates[0]["n"]
+    mean, half = statistics.fmean(values), student(values)
+    rate, low, high = wilson(mean * n, n), max(0.0, mean - half), min(1.0, mean + half)
+    return rate | {"low": min(rate["low"], low), "high": max(rate["high"], high)}
 
 
-def mean_kl(kls):
-    """Return [(mean, half-width), ...] of KL(tuned || seed) by position, over seeds."""
-    values = zip(*(kl["tuned_seed"] for kl in kls))
-    halves = zip(*(kl["tuned_seed_half"] for kl in kls))
-    return [
-        (statistics.fmean(value), max(student(value), statistics.fmean(half)))
-        for value, half in zip(values, halves)
-    ]
+def mean_kl(kls, direction):
+    """Return [(mean, half-width), ...] of one direction of the KL by position, over seeds."""
+    result = []
+    for k in range(len(kls[0][direction])):
+        values = [kl[direction][k] for kl in kls]
+        halves = [kl[f"{direction}_half"][k] or 0.0 for kl in kls]
+        result.append((statistics.fmean(values), max(student(values), statistics.fmean(halves))))
+    return result
 
 
 def summarise(runs):
@@ -68,7 +75,8 @@ def summarise(runs):
     for name, members in groups.items():
         row = {"label": name, "method": members[0]["method"], "lr": members[0]["lr"]}
         row |= {key: mean_rate([run[key] for run in members]) for key in RATES}
-        row["kl"] = {p: mean_kl([run["kl"][p] for run in members]) for p in ("harmful", "task")}
+        for pairs, direction in KLS:
+            row[pairs, direction] = mean_kl([run["kl"][pairs] for run in members], direction)
         rows.append(row | {"seeds": len(members)})
     return rows
 
@@ -77,7 +85,7 @@ def percent(rate, interval=True):
     if rate is None:
         return "no data"
     text = f"{100 * rate['value']:.1f}"
-    return f"{text} [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]" if interval else text
+    return f"{text} [{100 * rate['low']:.0f},{100 * rate['high']:.0f}]" if interval else text
 
 
 def rate_table(rows):
@@ -89,12 +97,11 @@ def rate_table(rows):
     return cells
 
 
-def kl_table(rows, pairs):
-    """Return the table of KL(tuned || seed) by position as lists of cells, the head first."""
-    count = max(len(row["kl"][pairs]) for row in rows)
-    cells = [["position", *(str(k + 1) for k in range(count))]]
+def kl_table(rows, kl):
+    """Return the table of one of KLS by position as lists of cells, the head first."""
+    cells = [["position", *(str(k + 1) for k in range(len(rows[0][kl])))]]
     for row in rows[1:]:
-        cells.append([row["label"], *(f"{mean:.2f}" for mean, _ in row["kl"][pairs])])
+        cells.append([row["label"], *(f"{mean:.2f}" for mean, _ in row[kl])])
     return cells
 
 
@@ -113,15 +120,14 @@ def as_markdown(cells):
     return "\n".join([lines[0], "| --- " * len(cells[0]) + "|", *lines[1:]])
 
 
-def terminal_bars(rows, pairs, width=48):
+def terminal_bars(rows, kl, width=48):
     """Return a bar for each method's KL at position 1."""
-    values = [(row["label"], row["kl"][pairs][0][0]) for row in rows[1:]]
+    values = [(row["label"], row[kl][0][0]) for row in rows[1:]]
     names, top = max(len(name) for name, _ in values), max(value for _, value in values) or 1.0
     bars = [(name, "█" * round(width * value / top), value) for name, value in values]
     return "\n".join(f"{name.ljust(names)}  {bar or '▏'} {value:.2f}" for name, bar, value in bars)
 
 
-NAMES = {"harmful": "harmful pairs", "task": "the task's own pairs"}
 CAPTION = (
     "RSR, JSR: harmful requests answered safely, plainly and after 3 forced tokens of a harmful "
     "answer; utility: test rows answered right; phrase: harmful requests answered with a refusal "
@@ -130,44 +136,35 @@ CAPTION = (
 
 
 def print_report(folder, rows):
-    """Show the tables and the bars in the terminal, at 80 columns."""
-    print(as_text(rate_table(rows)) + "\n")
-    for pairs, name in NAMES.items():
-        if rows[0]["kl"][pairs]:
-            print(f"KL(tuned || seed) in nats on {name}, by answer position")
-            print(as_text(kl_table(rows, pairs)) + "\n" + terminal_bars(rows, pairs) + "\n")
-    print(f"{folder}/report.md has the tables, the pictures and answers side by side")
+    """Show the tables and the bars in the terminal."""
+    print(as_text(rate_table(rows)) + "\n\n" + textwrap.fill(CAPTION, 80))
+    for kl in list(KLS)[:2]:
+        if rows[0][kl]:
+            print(f"\n{KLS[kl]}, nats by position; bars: position 1")
+            print(as_text(kl_table(rows, kl)) + "\n" + terminal_bars(rows, kl))
+    print(f"\n{folder}/report.md has the tables, the pictures and answers side by side")
 
 
-def write_report(folder, rows, prompts, answers):
+def write_report(folder, rows, examples):
     """Write `report.md`, `kl.svg` and, when there are several rates, `rates.svg`.
 
-    `answers` are {name: completions} of `prompts`, the first run of each setting, for three
-    requests side by side.
+    `examples` are (prompt, [(name, answer), ...]), shown side by side.
     """
-    kinds = [pairs for pairs in NAMES if rows[0]["kl"][pairs]]
-    seeds = max(row["seeds"] for row in rows)
-    parts = [f"# Report\n\n{CAPTION} Runs of each method: {seeds}.", as_markdown(rate_table(rows))]
-    if kinds:
-        panels = [
-            (f"KL(tuned || seed) on {NAMES[pairs]}", {r["label"]: r["kl"][pairs] for r in rows[1:]})
-            for pairs in kinds
-        ]
-        bar_chart(folder / "kl.svg", panels)
+    parts = ["# Report", f"{CAPTION} Runs of each method: {max(row['seeds'] for row in rows)}."]
+    parts.append(as_markdown(rate_table(rows)))
+    measured = [kl for kl in KLS if rows[0][kl]]
+    if measured:
+        panels = [(KLS[kl], {row["label"]: row[kl] for row in rows[1:]}) for kl in measured]
+        bar_chart(folder / "kl.svg", panels[: len(panels) // 2])
         parts.append("![KL by position](kl.svg)")
-    for pairs in kinds:
-        parts += [
-            f"KL(tuned || seed) in nats on {NAMES[pairs]}",
-            as_markdown(kl_table(rows, pairs)),
-        ]
+    for kl in measured:
+        parts += [f"{KLS[kl]}, in nats", as_markdown(kl_table(rows, kl))]
     if len({row["lr"] for row in rows[1:]}) > 1:
         rate_chart(folder / "rates.svg", rows[1:])
         parts.append("![Safety and utility over learning rates](rates.svg)")
-    for i, prompt in enumerate(prompts[:3]):
-        told = [
-            [name, texts[i].replace("\n", " ").replace("|", "\\|")]
-            for name, texts in answers.items()
-        ]
-        parts += [f"**{prompt}**", as_markdown([["model", "answer"], *told])]
+    for prompt, answers in examples:
+        quoted = [[name, json.dumps(text, ensure_ascii=False)] for name, text in answers]
+        cells = [[name, text.replace("|", "\\|")] for name, text in quoted]
+        parts += [f"**{prompt}**", as_markdown([["model", "answer"], *cells])]
     with whole_file(folder / "report.md") as file:
         file.write("\n\n".join(parts) + "\n")

@@ -6,12 +6,7 @@ import pytest
 import torch
 from conftest import tiny
 
-CASES = [
-    {},
-    {"kv_heads": 4},
-    {"kv_heads": 1, "tied": True},
-    {"layers": 3, "vocab_size": 50},
-]
+CASES = [{}, {"kv_heads": 4}, {"kv_heads": 1, "tied": True}, {"layers": 3, "vocab_size": 50}]
 
 
 @pytest.mark.parametrize("case", CASES)
