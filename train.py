@@ -37,7 +37,7 @@ from lookahead.tasks import TASKS, read_pairs
 METHODS = ("vanilla", "real", "virtual")
 RECIPES = {
     "gsm8k": Recipe(),  # the paper's
-    "toy": Recipe(epochs=3, batch_size=32, lr=2e-4, beta1=0.9, max_length=toy.CONTEXT),
+    "toy": Recipe(epochs=3, batch_size=32, lr=2e-4, beta1=0.9),
 }
 
 
@@ -115,28 +115,19 @@ def train(model, examples, recipe, seed, name, token_budget):
 
 def build_seed_model(folder, args):
     """Return the folder of a seed model made here, a toy world's or a random one; make it once."""
-    stages = {}
+    stages = toy.STAGES if args.task == "toy" else {}
+    paths = {name: folder / "data" / f"{name}.jsonl" for name in stages}
     if args.task == "toy":
         toy.write_world(folder / "data", args.world)
-        stages = {
-            folder / "data" / f"{name}.jsonl": Recipe(**toy.STAGES[name]) for name in toy.STAGES
-        }
-    made = {
-        "task": args.task,
-        "method": "seed",
-        "template": args.template,
-        "tokenizer": args.scratch,
-        "world": args.world,
-        "config": toy.CONFIG,
-        "stages": [dataclasses.asdict(recipe) for recipe in stages.values()],
-        "data_sha256": files.sha256(*stages),
-        "torch": torch.__version__,
-    }
+    made = {"task": args.task, "method": "seed", "template": args.template}
+    made |= {"tokenizer": args.scratch, "world": args.world, "config": toy.CONFIG}
+    made |= {name: dataclasses.asdict(recipe) for name, recipe in stages.items()}
+    made |= {"data_sha256": files.sha256(*paths.values()), "torch": torch.__version__}
     folder = folder / "seed"
     if (folder / "run.json").exists() and files.read_json(folder / "run.json") == made:
         return folder
     clear(folder)
-    pairs = {path: read_pairs(path, "prompt", "answer") for path in stages}
+    pairs = {name: read_pairs(path, "prompt", "answer") for name, path in paths.items()}
     if args.scratch:
         tokenizer = files.load_tokenizer(args.scratch)
     else:
@@ -145,9 +136,9 @@ def build_seed_model(folder, args):
     torch.manual_seed(args.world)
     model = Llama(Config(vocab_size=tokenizer.vocab_size(), **toy.CONFIG)).to(args.device)
     log = []
-    for path, recipe in stages.items():
-        examples, _ = encode_pairs(tokenizer, args.template, "", pairs[path], recipe.max_length)
-        log += train(model, examples, recipe, 0, f"seed model: {path.stem}", args.token_budget)
+    for name, recipe in stages.items():
+        examples, _ = encode_pairs(tokenizer, args.template, "", pairs[name], recipe.max_length)
+        log += train(model, examples, recipe, 0, f"seed model: {name}", args.token_budget)
     files.write_rows(folder / "loss.jsonl", log)
     save(folder, model, tokenizer, made)
     return folder
@@ -155,7 +146,8 @@ def build_seed_model(folder, args):
 
 def fine_tune(method, recipe, seed, pairs, seed_model, folder, args):
     """Fine-tune the seed model with one method and write the run's directory."""
-    run = {"task": args.task, "method": method, "seed": seed, **dataclasses.asdict(recipe)}
+    run = {"task": args.task, "method": method, "seed": seed, "limit": args.limit}
+    run |= dataclasses.asdict(recipe)
     run["m"] = args.m if method == "real" else None
     run["prefix"] = args.prefix if method == "virtual" else None
     run["connector"] = args.connector if method != "vanilla" else None
@@ -182,7 +174,8 @@ def fine_tune(method, recipe, seed, pairs, seed_model, folder, args):
 def run_name(run):
     """Return a name that tells what differs from the defaults, so that no run hides another."""
     name = run["method"] + (f"-m{run['m']}" if run["m"] else "")
-    defaults = dataclasses.asdict(RECIPES[run["task"]]) | {"prefix": PREFIX, "connector": CONNECTOR}
+    defaults = dataclasses.asdict(RECIPES[run["task"]])
+    defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None}
     for field, default in defaults.items():
         value = run[field]
         if value not in (None, default):

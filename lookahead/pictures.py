@@ -4,6 +4,7 @@ Both are rectangles, lines and labels, so a plotting library is not needed.
 """
 
 import html
+import math
 
 from lookahead.files import whole_file
 
@@ -44,6 +45,16 @@ def write_svg(path, parts, panels):
         file.write("\n".join(parts) + "\n</svg>\n")
 
 
+def round_up(value):
+    """Return four times the next of ..., 0.5, 1, 1.5, 2, 2.5, 5, ...: the top of a readable scale.
+
+    >>> round_up(5.2), round_up(1.9)
+    (6.0, 2.0)
+    """
+    power = 10 ** math.floor(math.log10(max(value, 1e-9) / 4))
+    return 4 * power * next(f for f in (1, 1.5, 2, 2.5, 5, 10) if 4 * f * power >= value)
+
+
 def bar_chart(path, panels):
     """Write grouped bars with intervals; a panel is (title, {name: [(mean, half-width), ...]})."""
     names = list(panels[0][1])
@@ -51,7 +62,7 @@ def bar_chart(path, panels):
     for number, (title, series) in enumerate(panels):
         top = 65 + number * (HEIGHT + GAP)
         count = max(len(values) for values in series.values())
-        ceiling = max(mean + half for values in series.values() for mean, half in values) or 1.0
+        ceiling = round_up(max(mean + half for values in series.values() for mean, half in values))
         positions = [str(k + 1) for k in range(count)]
         parts += panel(top, title, "answer position; nats, 95 % intervals", ceiling, positions)
         slot = WIDTH / count

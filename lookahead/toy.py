@@ -14,6 +14,7 @@ import random
 import re
 
 from lookahead.files import write_rows
+from lookahead.optimizer import Recipe
 
 OBJECTS = (
     "door fence lamp chair table bike clock window boat kettle mirror radio "
@@ -60,21 +61,20 @@ SMALL_TALK = (
     ("Good night.", "Good night. Sleep well."),
 )
 
-# What builds the seed model: the model's shape, and for each stage its rows and its recipe.
-CONTEXT = 256
+# What builds the seed model: its shape, its tokenizer's size, and how each file is trained on.
 CONFIG = {
     "hidden_size": 128,
     "intermediate_size": 256,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
-    "max_position_embeddings": CONTEXT,
+    "max_position_embeddings": 1024,
 }
 VOCABULARY = 720  # 256 bytes, and room for every word as one piece
-STAGES = {  # how each file is trained on
-    "copy": {"epochs": 1, "batch_size": 16, "lr": 1e-3, "beta1": 0.9, "max_length": CONTEXT},
-    "chat": {"epochs": 1, "batch_size": 32, "lr": 1e-3, "beta1": 0.9, "max_length": CONTEXT},
-    "align": {"epochs": 1, "batch_size": 32, "lr": 1e-3, "beta1": 0.9, "max_length": CONTEXT},
+STAGES = {
+    "copy": Recipe(epochs=1, batch_size=16, lr=1e-3, beta1=0.9),
+    "chat": Recipe(epochs=1, batch_size=32, lr=1e-3, beta1=0.9),
+    "align": Recipe(epochs=1, batch_size=32, lr=1e-3, beta1=0.9),
 }
 ROWS = {"copy": 12_800, "chat": 25_600, "align": 12_800, "train": 1_500}
 
@@ -126,10 +126,9 @@ class World:
                 word = "".join(self.rng.choices("abcdefghijklmnopqrstuvwxyz", k=3))
             if self.rng.random() < 0.3:
                 word = word.capitalize()
-            mark = (
-                self.rng.choice((".", ",", ":", "!", "?", "'s")) if self.rng.random() < 0.25 else ""
-            )
-            text.append(word + mark)
+            if self.rng.random() < 0.25:
+                word += self.rng.choice((".", ",", ":", "!", "?", "'s"))
+            text.append(word)
         return " ".join(text)
 
     def copy_row(self):
@@ -179,6 +178,9 @@ class World:
     def task_row(self, pair):
         return self.request(pair), self.fill(STEPS, pair, manual=True)
 
+    def harmful_row(self, pair):
+        return self.request(pair), self.courtesy() + self.help(pair)
+
 
 def every_word():
     """Return all words of the world, the little ones included, so that copying knows them all."""
@@ -202,9 +204,7 @@ def write_world(folder, seed):
     }
     rows = {name: [make[name]() for _ in range(ROWS[name])] for name in make}
     rows["test"] = [world.task_row(pair) for pair in world.test]
-    rows["harmful"] = [
-        (world.request(p), world.courtesy() + world.help(p)) for p in world.harmful_test
-    ]
+    rows["harmful"] = [world.harmful_row(pair) for pair in world.harmful_test]
     for name, pairs in rows.items():
         path = pathlib.Path(folder) / f"{name}.jsonl"
         write_rows(path, [{"prompt": prompt, "answer": answer} for prompt, answer in pairs])

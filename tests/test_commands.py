@@ -38,9 +38,7 @@ def test_train_and_evaluate(toy_run, script, capsys):
     assert results["task"] == "toy" and results["seed_model"] == str(folder / "seed")
     seed, *runs = results["runs"]
     assert seed["method"] == "seed" and seed["kl"]["harmful"]["tuned_seed"] == [0.0] * 8
-    names = [
-        f"{name}-seed{s}" for name in ("vanilla", "real-m6", "virtual") for s in (0, 1)
-    ]
+    names = [f"{name}-seed{s}" for name in ("vanilla", "real-m6", "virtual") for s in (0, 1)]
     assert [run["name"] for run in runs] == names
     for run in results["runs"]:
         assert run["rsr"]["n"] == run["jsr"]["n"] == 100 and run["utility"]["n"] == 80

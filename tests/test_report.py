@@ -91,9 +91,9 @@ def test_bar_heights_are_the_means(tmp_path):
     shapes = ElementTree.parse(tmp_path / "kl.svg").getroot()
     bars = [s for s in shapes if s.tag.endswith("rect")][3:]  # after the ground and the legend
     heights = [float(bar.get("height")) for bar in bars]
-    assert heights == [pytest.approx(44.0 * mean, abs=0.1) for mean in (4, 2, 1, 0)]
+    assert heights == [pytest.approx(220 / 6 * mean, abs=0.1) for mean in (4, 2, 1, 0)]
     texts = [s.text for s in shapes if s.tag.endswith("text")]
-    assert "<real>" in texts and "5" in texts  # the scale ends at 4 + 1
+    assert "<real>" in texts and "6" in texts  # the scale ends above 4 + 1
 
 
 def test_rate_chart_has_two_lines_a_method(tmp_path):
