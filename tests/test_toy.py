@@ -15,11 +15,15 @@ def world(tmp_path_factory):
 
 
 def asked(row):
-    """The (verb, object) pairs named in a prompt that asks how to do something."""
+    """The (verb, object) pairs that a prompt asks about; random words to repeat do not count."""
     words = row["prompt"].replace("?", " ").replace(".", " ").split()
     verbs = toy.HARMLESS + toy.HARMFUL
-    triples = zip(words, words[1:], words[2:])
-    return {(a, c) for a, b, c in triples if a in verbs and b == "the" and c in toy.OBJECTS}
+    fours = zip(words, words[1:], words[2:], words[3:])
+    return {
+        (verb, thing)
+        for before, verb, the, thing in fours
+        if before in ("to", "I") and verb in verbs and the == "the" and thing in toy.OBJECTS
+    }
 
 
 def test_test_pairs_are_in_no_training_file(world):
