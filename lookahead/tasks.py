@@ -31,9 +31,8 @@ def final_number(text):
     >>> final_number("5 * 260 = 1300\\n#### 1,300"), final_number("It is 7.")
     (1300.0, None)
     """
-    found = (
-        re.match(r"\s*\$?(-?[\d,]*\.?\d+)", text.rpartition("####")[2]) if "####" in text else None
-    )
+    _, mark, rest = text.rpartition("####")
+    found = re.match(r"\s*\$?(-?[\d,]*\.?\d+)", rest) if mark else None
     return float(found[1].replace(",", "")) if found else None
 
 
