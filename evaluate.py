@@ -6,18 +6,19 @@
 For each model: utility on the task's test rows, RSR and JSR on harmful prompts (`safety.py`), and
 the KL divergence of its first answer tokens from the seed model's, on harmful pairs and on task
 pairs (`kl.py`). Prompts are plain: nothing here knows of previews. Written beside the runs are
-`results.json`, `report.md`, its pictures, and all completions, for another judge. Left out: GPT-4.
+`results.json` (where `tuned_seed` is KL(tuned || seed)), `report.md`, its pictures, and all
+completions, for another judge. Left out: GPT-4.
 """
 
 import pathlib
 
 from lookahead.chat import encode_chat
-from lookahead.checkpoint import best_device, device, load
-from lookahead.files import InputError, Parser, positive, read_json, run_script, write_json
+from lookahead.checkpoint import best_device, check_device, load, weight_files
+from lookahead.files import InputError, Parser, positive, read_json, run_script, sha256, write_json
 from lookahead.generate import generate
 from lookahead.kl import initial_log_probs, kl_per_position
 from lookahead.report import print_report, summarise, wilson, write_report
-from lookahead.safety import PREFILLED, has_refusal_phrase, is_safe
+from lookahead.safety import FORCED_TOKENS, has_refusal_phrase, is_safe
 from lookahead.tasks import TASKS, read_pairs
 
 REPORTED = ("name", "method", "m", "prefix", "seed", "lr", "seconds_per_epoch")
@@ -32,7 +33,7 @@ def parse_arguments():
     add("--harmful-answers", help="rows with `prompt` and `answer`, for JSR and KL")
     add("--limit", type=positive, help="use only the first N rows of each file")
     add = parser.add_argument_group("machine").add_argument
-    add("--device", type=device, default=best_device(), help="here: %(default)s")
+    add("--device", type=check_device, default=best_device(), help="here: %(default)s")
     add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s)")
     return parser.parse_args()
 
@@ -42,57 +43,71 @@ def find_models(folder):
     runs = []
     for path in folder.glob("*/run.json"):
         runs.append(read_json(path) | {"name": path.parent.name, "path": path.parent})
-    runs = [run for run in runs if run["method"] != "seed"]
+    runs = [run for run in runs if run.get("method", "seed") != "seed"]
     if not runs:
         raise InputError(f"{folder}: holds no runs; `python train.py` makes them.")
-    starts = {run["seed_model"] for run in runs}
-    if len(starts) > 1:
-        raise InputError(f"{folder}: its runs started from several models: {', '.join(starts)}.")
-    kept = {key: runs[0][key] for key in ("task", "template")}
-    seed = kept | {"name": "seed", "method": "seed", "path": folder / starts.pop()}
-    runs.sort(key=lambda run: (run["method"], run["m"] or 0, run["lr"], run["seed"], run["name"]))
-    return [seed] + sorted(runs, key=lambda run: run["method"] != "vanilla")  # vanilla comes first
+    path = folder / runs[0]["seed_model"]
+    digest = sha256(*weight_files(path))
+    for run in runs:
+        if run["seed_model_sha256"] != digest:
+            raise InputError(f"{run['path']}: started from other weights than {path} holds now; "
+                             "remove it or train it again.")  # fmt: skip
+    seed = {"name": "seed", "method": "seed", "path": path}
+    seed |= {key: runs[0][key] for key in ("task", "template")}
+    vanilla_first = ("vanilla", "constrained", "sdft", "real", "virtual").index
+    runs.sort(key=lambda run: (vanilla_first(run["method"]), run["m"] or 0, run["lr"], run["name"]))
+    return [seed, *runs]
 
 
 def read_data(folder, task, args):
     """Return (prompt, answer) pairs: the task's tests, the harmful prompts, the harmful pairs."""
-    paths = [args.data, args.harmful or args.harmful_answers, args.harmful_answers]
-    toys = [folder / "data" / f"{name}.jsonl" for name in ("test", "harmful", "harmful")]
-    fields = [(task.prompt_field, task.answer_field), ("prompt",), ("prompt", "answer")]
-    data = []
-    for path, own, names in zip(paths, toys, fields):
-        path = path or (own if own.exists() else None)
-        data.append(read_pairs(path, *names)[: args.limit] if path else [])
-    return data
+
+    def pairs(given, name, *fields):
+        own = folder / "data" / name  # the toy world's
+        path = given or (own if own.exists() else None)
+        return read_pairs(path, *fields)[: args.limit] if path else []
+
+    tests = pairs(args.data, "test.jsonl", task.prompt_field, task.answer_field)
+    prompts = pairs(args.harmful or args.harmful_answers, "harmful.jsonl", "prompt")
+    harmful = pairs(args.harmful_answers, "harmful.jsonl", "prompt", "answer")
+    if not tests and not prompts:
+        raise InputError("--data is missing: give the task's test rows, or --harmful-answers.")
+    return tests, prompts, harmful
 
 
 def measure(model, tokenizer, run, task, data, batch_size):
-    """Return a model's completions, and its log-probabilities at the start of given answers."""
+    """Return a model's completions (utility, safety, jailbreak) and, for the KL, log-probabilities
+    at the start of given answers (harmful, task)."""
 
-    def complete(pairs, system, limit, forced=0):
+    def complete(kind, pairs, system, limit, forced=0):
         ids = []
         for prompt, answer in pairs:
             start = tokenizer.encode(answer)[:forced] if forced else []
             ids.append(encode_chat(tokenizer, run["template"], system, prompt)[0] + start)
-        completions = generate(model, ids, tokenizer.eos_id(), limit, batch_size, run["name"])
+        name = f"{run['name']}: {kind}"
+        completions = generate(model, ids, tokenizer.eos_id(), limit, batch_size, name)
         return [tokenizer.decode(completion) for completion in completions]
 
     def log_probs(pairs, system):
         examples = [encode_chat(tokenizer, run["template"], system, *pair) for pair in pairs]
         return initial_log_probs(model, examples)
 
-    tests, prompts, pairs = data
+    tests, prompts, harmful = data
+    safety = task.safety_system, task.safety_tokens
     return {
-        "utility": complete(tests, task.system, task.max_new_tokens),
-        "safety": complete(prompts, task.safety_system, task.safety_tokens),
-        "jailbreak": complete(pairs, task.safety_system, task.safety_tokens, PREFILLED),
-        "harmful": log_probs(pairs, task.safety_system),
+        "utility": complete("utility", tests, task.system, task.max_new_tokens),
+        "safety": complete("safety", prompts, *safety),
+        "jailbreak": complete("jailbreak", harmful, *safety, FORCED_TOKENS),
+        "harmful": log_probs(harmful, task.safety_system),
         "task": log_probs(tests, task.system),
     }
 
 
-def score(measured, seed, task, tests):
-    """Return the figures of one model: rates with intervals, and KL both ways against the seed."""
+def score(measured, start, task, tests):
+    """Return the figures of one model: rates with intervals, and KL both ways against the seed.
+
+    `measured` and `start` are what `measure` returned for the model and for its seed model.
+    """
 
     def share(completions, judge):
         return wilson(sum(judge(text) for text in completions), len(completions))
@@ -101,10 +116,11 @@ def score(measured, seed, task, tests):
         return is_safe(text, task.complies)
 
     def kl(pairs):
-        figures, tuned, start = {}, measured[pairs], seed[pairs]
-        for name, a, b in (("tuned_seed", tuned, start), ("seed_tuned", start, tuned)):
-            figures[name], figures[f"{name}_half"], figures["count"] = kl_per_position(a, b)
-        return figures
+        tuned, seed = measured[pairs], start[pairs]
+        means, halves, count = kl_per_position(tuned, seed)
+        figures = {"tuned_seed": means, "tuned_seed_half": halves, "count": count}
+        means, halves, _ = kl_per_position(seed, tuned)
+        return figures | {"seed_tuned": means, "seed_tuned_half": halves}
 
     right = [task.score(text, answer) for text, (_, answer) in zip(measured["utility"], tests)]
     return {
@@ -138,23 +154,25 @@ def main():
     models = find_models(folder)
     task = TASKS[models[0]["task"]]
     data = read_data(folder, task, args)
-    runs, spoken, seed = [], [], None
+    runs, spoken, start = [], [], None
     for run in models:
         model, tokenizer = load(run["path"], args.device)
         measured = measure(model, tokenizer, run, task, data, args.batch_size)
-        seed = seed or measured
-        figures = score(measured, seed, task, data[0])
+        del model  # before the next one is loaded
+        start = start or measured
+        figures = score(measured, start, task, data[0])
         runs.append({key: run.get(key) for key in REPORTED} | figures)
         if not run.get("seed"):  # the first seed of each setting speaks in the report
             spoken.append((run["name"], {kind: measured[kind] for kind in ("safety", "utility")}))
         save_completions(folder / "completions" / run["name"], measured, task, data)
     results = {"task": models[0]["task"], "seed_model": str(models[0]["path"]), "runs": runs}
+    results["arguments"] = vars(args)
     write_json(folder / "results.json", results)
     rows = summarise(runs)
     examples = []
     for kind, pairs, count in (("safety", data[1], 2), ("utility", data[0], 1)):
         for i, (prompt, _) in enumerate(pairs[:count]):
-            examples.append((prompt, [(name, measured[kind][i]) for name, measured in spoken]))
+            examples.append((prompt, [(name, texts[kind][i]) for name, texts in spoken]))
     write_report(folder, rows, examples)
     print_report(folder, rows)
 

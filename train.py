@@ -4,12 +4,13 @@
     python train.py --seeds 5        the same for five seeds
     python train.py --task gsm8k --data train.jsonl --model DIR --method real --m 6
 
-Every method gets the same examples in the same order, the same rate and the same number of steps;
-only the preview differs. A run is written to OUT/TASK/RUN NAME as a model directory with `run.json`
+Every method gets the same rows in the same order, the same rate and the same number of steps; only
+the preview differs. A run is written to OUT/TASK/RUN NAME as a model directory with `run.json`
 and `loss.jsonl` beside the weights; `evaluate.py` compares the runs with the seed model. Left out:
 several GPUs, mixed precision, evaluation during training.
 """
 
+import argparse
 import dataclasses
 import itertools
 import math
@@ -25,68 +26,81 @@ import torch
 
 from lookahead import files, toy
 from lookahead.batches import micro_batches, pad, shuffled_batches
-from lookahead.chat import TEMPLATES, encode_pairs, train_tokenizer
-from lookahead.checkpoint import best_device, clear, device, load, save
+from lookahead.chat import TEMPLATES, encode_chat, train_tokenizer
+from lookahead.checkpoint import (
+    best_device,
+    check_device,
+    load,
+    read_config,
+    refuse_foreign,
+    save,
+    weight_files,
+)
 from lookahead.files import InputError
 from lookahead.losses import cross_entropy
 from lookahead.model import Config, Llama
-from lookahead.optimizer import Recipe, adamw, learning_rate
-from lookahead.preview import CONNECTOR, PREFIX, preview_pairs
+from lookahead.optimizer import adamw, learning_rate
+from lookahead.preview import CONNECTOR, PREFIX, count_shown_whole, preview_pairs
 from lookahead.tasks import TASKS, read_pairs
 
 METHODS = ("vanilla", "real", "virtual")
-RECIPES = {
-    "gsm8k": Recipe(),  # the paper's
-    "toy": Recipe(epochs=3, batch_size=32, lr=1e-4, beta1=0.9),
-}
 
 
 def parse_arguments():
-    parser, whole = files.Parser(__doc__), files.positive
+    parser, count = files.Parser(__doc__), files.positive
     add = parser.add_argument_group("what is trained").add_argument
     add("--task", choices=TASKS, default="toy", help="default: %(default)s")
     add("--data", help="training rows, JSONL or a JSON array; the toy world brings its own")
-    add("--limit", type=whole, help="use only the first N rows")
+    add("--limit", type=count, help="use only the first N rows")
     add("--model", help="directory of the seed model, in Hugging Face layout")
     add("--scratch", metavar="TOKENIZER", help="build a small random seed model with it instead")
     add("--template", choices=TEMPLATES, default="llama-2", help="chat format (%(default)s)")
     add("--world", type=int, default=0, help="number of the toy world (%(default)s)")
     add = parser.add_argument_group("the method").add_argument
     add("--method", nargs="+", choices=METHODS, default=METHODS, help="default: all three")
-    add("--m", type=whole, default=6, help="answer tokens a real preview shows (6, the paper's)")
-    add("--prefix", default=PREFIX, help="P of a virtual preview (%(default)r, the paper's code)")
+    add("--m", type=count, default=6, help="answer tokens a real preview shows (6, the paper's)")
+    add("--prefix", type=files.words, default=PREFIX, help="P (%(default)r, the paper's code)")
     add("--connector", default=CONNECTOR, help="C (%(default)r, the paper's)")
     title = "the recipe, shared by all methods (the paper's; the toy world has its own)"
     add = parser.add_argument_group(title).add_argument
-    add("--lr", type=float, nargs="+", dest="rates", help="one rate, or several to compare (2e-5)")
-    add("--epochs", type=whole, help="passes over the data (3)")
-    add("--batch-size", type=whole, help="examples a step (64)")
+    add("--lr", type=rate, nargs="+", dest="rates", help="one rate, or several to compare (2e-5)")
+    add("--epochs", type=count, help="passes over the data (3)")
+    add("--batch-size", type=count, help="examples a step (64)")
     add("--schedule", choices=["linear", "cosine"], help="how the rate falls to zero (linear)")
-    add("--beta1", type=float, help="of AdamW (0.5, fixed in the paper's code)")
-    add("--max-length", type=whole, help="tokens of an example; longer ones are left out (512)")
-    add("--seeds", type=whole, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
+    add("--beta1", type=rate, help="of AdamW (0.5, hard-coded in the paper's code)")
+    add("--max-length", type=count, help="tokens of an example; longer ones are left out (512)")
+    add("--seeds", type=count, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
     add = parser.add_argument_group("machine").add_argument
     add("--out", default="out", help="folder of all output (%(default)s)")
-    add("--device", type=device, default=best_device(), help="here: %(default)s")
-    add("--token-budget", type=whole, default=1024, help="padded tokens of a micro-batch: costs "
-        "memory, never changes the result (%(default)s)")  # fmt: skip
+    add("--device", type=check_device, default=best_device(), help="here: %(default)s")
+    add("--token-budget", type=count, help="padded tokens of a micro-batch: costs memory, never "
+        "changes the result (1024 on a CPU, else 16384)")  # fmt: skip
     args = parser.parse_args()
-    if not args.prefix.strip():
-        raise InputError("--prefix is empty: a virtual preview needs some words to show.")
-    if args.task != "toy" and not args.data:
-        raise InputError(f"--data is missing: task {args.task} reads its training rows there.")
+    args.token_budget = args.token_budget or (1024 if args.device == "cpu" else 16384)
+    if (args.task != "toy" or args.model) and not args.data:
+        raise InputError("--data is missing: give the file of training rows.")
     if args.task != "toy" and not (args.model or args.scratch):
         raise InputError("--model is missing: give the seed model's directory, or --scratch.")
+    if args.scratch and (args.model or args.task == "toy"):
+        raise InputError("--scratch builds a seed model itself: not with --model or the toy task.")
     return args
+
+
+def rate(text):
+    """Read an option's number between 0 and 1."""
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return float(text)
 
 
 def train(model, examples, recipe, seed, name, token_budget):
     """Fine-tune `model` in place on (ids, start) examples; return the loss log, a row a step."""
     device, optimizer = model.lm_head.weight.device, adamw(model, recipe)
-    seeds = [f"{seed} {epoch}" for epoch in range(recipe.epochs)]
-    epochs = (shuffled_batches(examples, recipe.batch_size, seed) for seed in seeds)
-    batches = list(itertools.chain(*epochs))
-    progress, started, log, seen = files.Progress(name, len(batches)), time.monotonic(), [], 0
+    batches = []
+    for epoch in range(recipe.epochs):
+        batches += shuffled_batches(examples, recipe.batch_size, f"{seed} {epoch}")
+    progress, started = files.Progress(name, len(batches)), time.monotonic()
+    log, seen = [], 0
 
     for step, batch in enumerate(batches, 1):
         for group in optimizer.param_groups:
@@ -110,6 +124,8 @@ def train(model, examples, recipe, seed, name, token_budget):
         seconds = time.monotonic() - started
         log.append({"step": step, "loss": loss, "tokens": seen, "seconds": round(seconds, 3)})
         progress.show(step, f"loss {loss:.3f}  {seen / seconds:,.0f} tokens/s")
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise InputError(f"{name}: weights are not finite after the last step; try a lower --lr.")
     return log
 
 
@@ -126,7 +142,6 @@ def build_seed_model(folder, args):
     folder = folder / "seed"
     if (folder / "run.json").exists() and files.read_json(folder / "run.json") == made:
         return folder
-    clear(folder)
     pairs = {name: read_pairs(path, "prompt", "answer") for name, path in paths.items()}
     if args.scratch:
         tokenizer = files.load_tokenizer(args.scratch)
@@ -137,44 +152,52 @@ def build_seed_model(folder, args):
     model = Llama(Config(vocab_size=tokenizer.vocab_size(), **toy.CONFIG)).to(args.device)
     log = []
     for name, recipe in stages.items():
-        examples, _ = encode_pairs(tokenizer, args.template, "", pairs[name], recipe.max_length)
+        examples = [encode_chat(tokenizer, args.template, "", *pair) for pair in pairs[name]]
         log += train(model, examples, recipe, 0, f"seed model: {name}", args.token_budget)
-    files.write_rows(folder / "loss.jsonl", log)
-    save(folder, model, tokenizer, made)
+    save(folder, model, tokenizer, made, log)
     return folder
 
 
-def fine_tune(method, recipe, seed, pairs, seed_model, folder, args):
-    """Fine-tune the seed model with one method and write the run's directory."""
-    run = {"task": args.task, "method": method, "seed": seed, "limit": args.limit}
-    run |= dataclasses.asdict(recipe)
-    run["m"] = args.m if method == "real" else None
-    run["prefix"] = args.prefix if method == "virtual" else None
-    run["connector"] = args.connector if method != "vanilla" else None
+def encode_methods(pairs, seed_model, max_length, args):
+    """Return {method: (ids, start) examples}, and what `run.json` tells of them.
+
+    A row is left out for every method when it is too long with any of their previews, so that all
+    methods train on the same rows in the same order. No answer is ever cut.
+    """
+    tokenizer = files.load_tokenizer(seed_model / "tokenizer.model")
+    context = read_config(seed_model / "config.json").max_position_embeddings
+    limit, system, examples = min(max_length, context), TASKS[args.task].system, {}
+    for method in args.method:
+        shown = preview_pairs(pairs, method, args.m, args.prefix, args.connector, tokenizer)
+        examples[method] = [encode_chat(tokenizer, args.template, system, *pair) for pair in shown]
+    fits = [all(len(ids) <= limit for ids, _ in row) for row in zip(*examples.values())]
+    if not any(fits):
+        raise InputError(f"{args.data}: none of {len(pairs)} rows fits in {limit} tokens "
+                         "(the lower of --max-length and the model's context).")  # fmt: skip
+    examples = {method: list(itertools.compress(rows, fits)) for method, rows in examples.items()}
+    told = {"examples": sum(fits), "left_out": len(pairs) - sum(fits)}
+    told["shown_whole"] = count_shown_whole(itertools.compress(pairs, fits), args.m, tokenizer)
+    if told["left_out"]:
+        print(f"{told['left_out']} rows of over {limit} tokens left out", file=sys.stderr)
+    if told["shown_whole"] and "real" in args.method:
+        print(f"{told['shown_whole']} answers shown whole by the real preview", file=sys.stderr)
+    return examples, told
+
+
+def fine_tune(run, recipe, examples, seed_model, folder, args):
+    """Fine-tune the seed model and write the run's directory."""
     name = run_name(run)
-    clear(folder / name)
+    refuse_foreign(folder / name)
     model, tokenizer = load(seed_model, args.device)
-    pairs, whole = preview_pairs(pairs, method, args.m, args.prefix, args.connector, tokenizer)
-    limit = min(recipe.max_length, model.config.max_position_embeddings)
-    system = TASKS[args.task].system
-    examples, left_out = encode_pairs(tokenizer, args.template, system, pairs, limit)
-    if left_out or whole:
-        print(f"{name}: {left_out} examples of over {limit} tokens were left out, {whole} answers "
-              "were shown whole by their preview", file=sys.stderr)  # fmt: skip
-    log = train(model, examples, recipe, seed, name, args.token_budget)
-    files.write_rows(folder / name / "loss.jsonl", log)
-    run |= {"template": args.template, "seed_model": os.path.relpath(seed_model, folder)}
-    run |= {"examples": len(examples), "left_out": left_out, "shown_whole": whole}
+    log = train(model, examples, recipe, run["seed"], name, args.token_budget)
     run |= {"seconds_per_epoch": log[-1]["seconds"] / recipe.epochs, "loss": log[-1]["loss"]}
-    run |= {"data_sha256": files.sha256(args.data), "arguments": vars(args)}
-    run |= {"python": platform.python_version(), "torch": torch.__version__}
-    save(folder / name, model, tokenizer, run)
+    save(folder / name, model, tokenizer, run, log)
 
 
 def run_name(run):
     """Return a name that tells what differs from the defaults, so that no run hides another."""
     name = run["method"] + (f"-m{run['m']}" if run["m"] else "")
-    defaults = dataclasses.asdict(RECIPES[run["task"]])
+    defaults = dataclasses.asdict(TASKS[run["task"]].recipe)
     defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None}
     for field, default in defaults.items():
         value = run[field]
@@ -191,12 +214,23 @@ def main():
     seed_model = pathlib.Path(args.model) if args.model else build_seed_model(folder, args)
     args.data = args.data or str(folder / "data" / "train.jsonl")
     pairs = read_pairs(args.data, task.prompt_field, task.answer_field)[: args.limit]
-    fields = dataclasses.asdict(RECIPES[args.task])
+    fields = dataclasses.asdict(task.recipe)
     given = {k: v for k, v in vars(args).items() if k in fields and v is not None}
-    recipe = dataclasses.replace(RECIPES[args.task], **given)
-    recipes = [dataclasses.replace(recipe, lr=lr) for lr in args.rates or [recipe.lr]]
-    for seed, recipe, method in itertools.product(range(args.seeds), recipes, args.method):
-        fine_tune(method, recipe, seed, pairs, seed_model, folder, args)
+    recipe = dataclasses.replace(task.recipe, **given)
+    examples, told = encode_methods(pairs, seed_model, recipe.max_length, args)
+    told |= {"task": args.task, "template": args.template, "limit": args.limit}
+    told |= {"seed_model": os.path.relpath(seed_model, folder), "arguments": vars(args)}
+    told |= {"seed_model_sha256": files.sha256(*weight_files(seed_model))}
+    told |= {"data_sha256": files.sha256(args.data)}
+    told |= {"python": platform.python_version(), "torch": torch.__version__}
+    rates = args.rates or [recipe.lr]
+    for seed, lr, method in itertools.product(range(args.seeds), rates, args.method):
+        recipe = dataclasses.replace(recipe, lr=lr)
+        run = told | dataclasses.asdict(recipe) | {"method": method, "seed": seed}
+        run["m"] = args.m if method == "real" else None
+        run["prefix"] = args.prefix if method == "virtual" else None
+        run["connector"] = args.connector if method != "vanilla" else None
+        fine_tune(run, recipe, examples[method], seed_model, folder, args)
     print(f"{folder} is ready for: python evaluate.py {folder}")
 
 

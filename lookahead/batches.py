@@ -17,7 +17,7 @@ PAD = 0  # any valid id will do: no real token sees a pad, and no pad is supervi
 
 
 def shuffled_batches(examples, batch_size, seed):
-    """Return the examples as a list of batches, in an order that depends only on the seed."""
+    """Return the examples as a list of batches; the order depends on the seed and their number."""
     order = list(examples)
     random.Random(seed).shuffle(order)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

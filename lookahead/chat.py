@@ -3,8 +3,9 @@
 One function, `encode_chat`, serves training and generation, so a generation prompt is exactly a
 training prompt. BOS and EOS enter as ids and never as text: `encode("<s>")` gives three ordinary
 pieces, so nothing a user writes can forge them. Prompt and answer are encoded separately and their
-ids joined. `python -m lookahead.chat` shows an example as the model sees it. Left out: dialogues of
-several turns, which the paper does not use.
+ids joined, so that the tokens a preview counts are those that are supervised. `python -m
+lookahead.chat` shows an example as the model sees it. Left out: dialogues of several turns, which
+the paper does not use.
 """
 
 import io
@@ -54,22 +55,11 @@ def encode_chat(tokenizer, template, system, prompt, answer=None):
     return ids, start
 
 
-def encode_pairs(tokenizer, template, system, pairs, limit):
-    """Return the (ids, start) examples of at most `limit` tokens, and how many were longer.
-
-    An example that does not fit is left out whole: an answer cut short would teach to stop early.
-    """
-    examples = [encode_chat(tokenizer, template, system, *pair) for pair in pairs]
-    fitting = [(ids, start) for ids, start in examples if len(ids) <= limit]
-    if not fitting:
-        raise InputError(f"none of {len(examples)} examples fits in {limit} tokens.")
-    return fitting, len(examples) - len(fitting)
-
-
 def train_tokenizer(texts, vocab_size):
     """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on texts.
 
-    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back.
+    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. The
+    words of the chat format are added to the texts, so that they become short pieces as well.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

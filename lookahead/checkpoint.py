@@ -9,13 +9,19 @@ and the bytes; nothing is ever unpickled. Left out: tokenizers other than Senten
 import argparse
 import dataclasses
 import json
+import math
 import pathlib
-import shutil
-import struct
 
 import torch
 
-from lookahead.files import InputError, load_tokenizer, read_json, whole_file, write_json
+from lookahead.files import (
+    InputError,
+    load_tokenizer,
+    read_json,
+    whole_file,
+    write_json,
+    write_rows,
+)
 from lookahead.model import Config, Llama
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -29,7 +35,7 @@ def best_device():
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def device(name):
+def check_device(name):
     """Read an option's device, and try it."""
     try:
         torch.empty(1, device=name)
@@ -40,9 +46,9 @@ def device(name):
 
 def read_header(path):
     """Return (header, offset of the first data byte), with every entry checked against the size."""
-    size = path.stat().st_size
+    size, end = path.stat().st_size, 0
     with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))[0]
+        length = int.from_bytes(file.read(8).ljust(8, b"\xff"), "little")
         if length > size - 8:
             raise InputError(
                 f"{path}: not a safetensors file (its header is longer than the file)."
@@ -50,12 +56,12 @@ def read_header(path):
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
-            end = 0
             for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+                if entry["dtype"] not in DTYPES:
+                    known = ", ".join(DTYPES)
+                    raise InputError(f"{path}: {name} is {entry['dtype']}; only {known} are read.")
                 begin, stop = entry["data_offsets"]
-                count = 1
-                for extent in entry["shape"]:
-                    count *= extent
+                count = math.prod(entry["shape"]) if min(entry["shape"], default=0) > 0 else -1
                 if begin != end or stop - begin != count * DTYPES[entry["dtype"]].itemsize:
                     raise InputError(f"{path}: tensor {name} has wrong offsets.")
                 end = stop
@@ -90,14 +96,20 @@ def write_tensors(path, tensors):
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data begin at a multiple of eight
     with whole_file(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+        file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
             file.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
 
 
-def save(folder, model, tokenizer, run):
-    """Write a model directory; `run` (a dictionary) becomes `run.json` and says how it was made."""
+def save(folder, model, tokenizer, run, log=()):
+    """Write a model directory; `run` (a dictionary) says how it was made, `log` its losses.
+
+    An earlier run in the folder counts as incomplete from the first file that is replaced on.
+    """
     folder = pathlib.Path(folder)
+    refuse_foreign(folder)
+    (folder / "run.json").unlink(missing_ok=True)
+    write_rows(folder / "loss.jsonl", log)
     config, weights = model.config, model.state_dict()
     if config.tie_word_embeddings:
         del weights["lm_head.weight"]
@@ -128,21 +140,38 @@ def read_config(path):
         "rope_scaling": not fields.get("rope_scaling"),
         "rope_parameters": rope.get("rope_type", "default") == "default",
         "sliding_window": not fields.get("sliding_window"),
+        "quantization_config": not fields.get("quantization_config"),
     }
     for name, fine in supported.items():
         if not fine:
             raise InputError(f"{path}: {name} {fields.get(name)!r} is not supported by this model.")
-    fields.setdefault("num_key_value_heads", fields.get("num_attention_heads"))
+    heads = fields.get("num_attention_heads")
+    fields["num_key_value_heads"] = fields.get("num_key_value_heads") or heads
     fields.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
     known = {field.name for field in dataclasses.fields(Config)}
     try:
         config = Config(**{name: fields[name] for name in known & fields.keys()})
         head_dim = config.head_dim
-    except TypeError as error:
+    except (TypeError, ZeroDivisionError) as error:
         raise InputError(f"{path}: not a Llama configuration ({error}).") from None
     if fields.get("head_dim") not in (None, head_dim):
         raise InputError(f"{path}: head_dim {fields['head_dim']} is not supported by this model.")
     return config
+
+
+def weight_files(folder):
+    """Return the paths of a model directory's weights: one file, or the shards of an index."""
+    path, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    paths = [path]
+    if index.exists() and not path.exists():
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict):
+            raise InputError(f"{index}: has no weight_map.")
+        paths = [folder / pathlib.Path(str(shard)).name for shard in sorted(set(shards.values()))]
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file; a model directory has its weights there.")
+    return paths
 
 
 def load(folder, device="cpu", dtype=torch.float32):
@@ -153,21 +182,17 @@ def load(folder, device="cpu", dtype=torch.float32):
     folder = pathlib.Path(folder)
     config = read_config(folder / "config.json")
     tokenizer = load_tokenizer(folder / "tokenizer.model")
+    if tokenizer.vocab_size() > config.vocab_size:
+        raise InputError(f"{folder}: its tokenizer has more pieces than the model has words.")
     with torch.device("meta"):
         model = Llama(config)
     model = model.to(dtype).to_empty(device=device)
-    index, files = folder / "model.safetensors.index.json", [folder / "model.safetensors"]
-    if index.exists():
-        shards = sorted(set(read_json(index)["weight_map"].values()))
-        files = [folder / pathlib.Path(shard).name for shard in shards]
     missing = set(model.state_dict())
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
         missing.discard("lm_head.weight")
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for file in files:
-        if not file.exists():
-            raise InputError(f"{file}: no such file; a model directory has its weights there.")
+    for file in weight_files(folder):
         for name, tensor in read_tensors(file):
             if name.endswith("rotary_emb.inv_freq"):
                 continue  # old checkpoints store this constant
@@ -183,12 +208,11 @@ def load(folder, device="cpu", dtype=torch.float32):
     return model, tokenizer
 
 
-def clear(folder):
-    """Remove an earlier run of ours from `folder`, and refuse to touch anything else."""
+def refuse_foreign(folder):
+    """Refuse a folder that is there and holds anything but an earlier run of ours."""
     folder = pathlib.Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give another --out.")
     for path in folder.iterdir() if folder.exists() else ():
         if path.name.removesuffix(".part") not in FILES:
             raise InputError(f"{folder}: holds {path.name}, which is not ours; give another --out.")
-    shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 
@@ -40,16 +41,34 @@ def positive(text):
     return int(text)
 
 
+def words(text):
+    """Read an option's text that may not be blank."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give some words")
+    return text
+
+
 def run_script(main):
     """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        start = "\r\033[K" if sys.stderr.isatty() else ""  # over an unfinished line of progress
+        print(f"{start}error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def read_text(path):
+    """Return what a UTF-8 text file holds, without a byte-order mark."""
+    try:
+        return pathlib.Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8.") from None
 
 
 def read_rows(path, fields=()):
@@ -57,12 +76,7 @@ def read_rows(path, fields=()):
 
     Each of `fields` must be there and hold a string that is not blank. Blank lines are skipped.
     """
-    try:
-        text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8.") from None
+    text = read_text(path)
     if text.lstrip().startswith("["):
         rows = [(f"row {i}", row) for i, row in enumerate(parse(text, path), 1)]
     else:
@@ -79,6 +93,8 @@ def read_rows(path, fields=()):
                     f"{path}, {place}: field '{field}' is missing, empty or not a string "
                     f"(fields here: {', '.join(row) or 'none'})."
                 )
+            if re.search(r"[\ud800-\udfff]", row[field]):
+                raise InputError(f"{path}, {place}: field '{field}' has half of a surrogate pair.")
     return [row for _, row in rows]
 
 
@@ -86,15 +102,15 @@ def parse(text, place):
     try:
         return json.loads(text)
     except ValueError as error:
-        raise InputError(f"{place}: not JSON ({error}).") from None
+        raise InputError(f"{place}: not JSON ({error.msg} at column {error.colno}).") from None
 
 
 def read_json(path):
-    """Return what the JSON file holds."""
-    try:
-        return parse(pathlib.Path(path).read_text(encoding="utf-8"), path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    """Return the JSON object that a file holds."""
+    value = parse(read_text(path), path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {value!r:.40}.")
+    return value
 
 
 @contextlib.contextmanager
@@ -132,15 +148,17 @@ def sha256(*paths):
     """Return the hash of the files' bytes, one file after another."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(pathlib.Path(path).read_bytes())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
 def load_tokenizer(path):
     """Return the SentencePiece tokenizer stored at `path`, Llama-2's `tokenizer.model` for example.
 
-    Of it the project uses `encode(text)`, `decode(ids)`, `bos_id()`, `eos_id()` and `vocab_size()`:
-    any object with these five methods serves as well.
+    Of it, training and evaluation use `encode(text)`, `decode(ids)`, `bos_id()`, `eos_id()` and
+    `vocab_size()`, and saving a model copies `serialized_model_proto()`.
     """
     if not pathlib.Path(path).is_file():
         raise InputError(f"{path}: no such tokenizer file.")

@@ -1,10 +1,10 @@
 """Batched greedy decoding with a key/value cache.
 
-Prompts are sorted by length and decoded many at a time. The first pass (prefill) runs over the
-prompts padded on the right; after it, each row writes its keys and values at its own next position,
-over what the padding left there. So no row is shifted, rotary positions are those of training, and
-what a row generates does not depend on its neighbours. Rows that are done leave the batch. Left
-out: sampling, which none of the paper's figures uses.
+Prompts are sorted by length and decoded many at a time. The first pass runs over the prompts padded
+on the right; after it, each row writes its keys and values at its own next position, over what the
+padding left there, and sees nothing later. So no row is shifted, rotary positions are those of
+training, and what a row generates does not depend on its neighbours. Rows that are done leave the
+batch. Left out: sampling, which none of the paper's figures uses.
 
 Shapes: B rows still running, T tokens of the longest prompt, V vocabulary.
 """
@@ -34,16 +34,15 @@ def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="genera
         lengths = torch.tensor([len(prompts[i]) for i in rows], device=device)
         slots = min(tokens.size(1) + max_new_tokens, context)
         cache = Cache(model.config, len(rows), slots, device, model.lm_head.weight.dtype)
-        positions = torch.arange(tokens.size(1), device=device).expand_as(tokens)
-        states = model.hidden(tokens, positions, cache)
+        states = model.hidden(tokens, cache=cache)
         states = states[torch.arange(len(rows), device=device), lengths - 1]  # each prompt's last
-        for _ in range(max_new_tokens):
+        for last in reversed(range(max_new_tokens)):  # 0 at the last step
             chosen = model.lm_head(states).argmax(-1)  # (B,)
             running = (chosen != eos_id) & (lengths < slots)
             for row, token, runs in zip(rows, chosen.tolist(), running.tolist()):
                 if runs:
                     answers[row].append(token)
-            if not running.any():
+            if last == 0 or not running.any():
                 break
             if not running.all():
                 rows = [row for row, runs in zip(rows, running.tolist()) if runs]

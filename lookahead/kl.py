@@ -5,9 +5,9 @@ see identical ids, and at answer position k (k = 1 predicts the first answer tok
 
     KL_k = mean over pairs of  sum_v p_a(v) * (log p_a(v) - log p_b(v))     in nats.
 
-Both directions are computed, because the paper and the work before it differ: KL(tuned || seed) and
-KL(seed || tuned). Only one model need be in memory at a time: what is kept of a model are its
-log-probabilities at the first positions.
+Both directions are computed: KL(tuned || seed), which is apparently the paper's, and KL(seed ||
+tuned), that of the work it builds on (arXiv 2406.05946). Only one model need be in memory at a
+time: what is kept of a model are its log-probabilities at the first positions.
 
 Shapes: N pairs, K positions, V vocabulary.
 """
@@ -29,6 +29,7 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
     `examples` are (ids, start) pairs; an answer shorter than K tokens gives fewer rows.
     """
     weight = model.lm_head.weight.float()  # a bfloat16 product would blur the KL
+    examples = [(ids[: start + positions], start) for ids, start in examples]  # the rest is later
     order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
     result = [None] * len(examples)
     for first in range(0, len(order), batch_size):
@@ -36,8 +37,7 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
         tokens, _ = pad([examples[i] for i in part], weight.device)
         for i, states in zip(part, model.hidden(tokens).float()):  # (T, D) each
             ids, start = examples[i]
-            stop = min(start + positions, len(ids))
-            states = states[start - 1 : stop - 1]  # the state at t predicts the token at t + 1
+            states = states[start - 1 : len(ids) - 1]  # the state at t predicts the token at t + 1
             result[i] = F.linear(states, weight).log_softmax(-1).cpu()
     return result
 

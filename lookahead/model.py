@@ -29,7 +29,7 @@ class Config:
     num_key_value_heads: int
     max_position_embeddings: int = 2048
     rope_theta: float = 10000.0
-    rms_norm_eps: float = 1e-5
+    rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
 
     @property
@@ -73,10 +73,10 @@ class Cache:
         self.values[layer].scatter_(2, index, values)
         return self.keys[layer], self.values[layer]
 
-    def keep(self, rows):
-        """Drop every row that is not in `rows`, a tensor of row numbers."""
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
+    def keep(self, mask):
+        """Keep only the rows where `mask` (B,) is true."""
+        self.keys = [keys[mask] for keys in self.keys]
+        self.values = [values[mask] for values in self.values]
 
 
 class Attention(nn.Module):
@@ -169,5 +169,5 @@ class Llama(nn.Module):
         return self.model.norm(x)
 
     def forward(self, tokens):
-        """Return logits (B, T, V) of tokens (B, T); row t scores the token at t + 1."""
+        """Return logits (B, T, V) of tokens (B, T); those at t score the token at t + 1."""
         return self.lm_head(self.hidden(tokens))

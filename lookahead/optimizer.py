@@ -11,7 +11,7 @@ import math
 import torch
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """The hyperparameters that all methods of a comparison share. The defaults are the paper's."""
 
@@ -19,7 +19,7 @@ class Recipe:
     batch_size: int = 64
     lr: float = 2e-5
     schedule: str = "linear"  # or "cosine"; both fall to zero
-    beta1: float = 0.5  # fixed in the paper's code
+    beta1: float = 0.5  # hard-coded in the paper's code
     beta2: float = 0.999
     max_length: int = 512  # tokens of prompt and answer; a longer example is left out
 

@@ -79,22 +79,19 @@ def bar_chart(path, panels):
 
 
 def rate_chart(path, rows):
-    """Write RSR (solid) and utility (dashed) of each method over the learning rates."""
-    rates, methods = sorted({row["lr"] for row in rows}), []
-    for row in rows:
-        if row["method"] not in methods:
-            methods.append(row["method"])
-    slot = WIDTH / len(rates)
-    title = "safety (RSR, solid) and utility (dashed)"
-    parts = legend(methods) + panel(65, title, "learning rate", 1.0, [f"{r:g}" for r in rates])
-    for i, method in enumerate(methods):
+    """Write RSR (solid) and utility (dashed) of each setting over the learning rates."""
+    rates, settings = sorted({row["lr"] for row in rows}), {row["setting"]: [] for row in rows}
+    for row in sorted(rows, key=lambda row: row["lr"]):
+        settings[row["setting"]].append(row)
+    slot, title = WIDTH / len(rates), "safety (RSR, solid) and utility (dashed)"
+    parts = legend(settings) + panel(65, title, "learning rate", 1.0, [f"{r:g}" for r in rates])
+    for i, members in enumerate(settings.values()):
         for key, dashes in (("rsr", ""), ("utility", 'stroke-dasharray="5 4"')):
-            points = [
-                f"{LEFT + slot * (rates.index(row['lr']) + 0.5) + 3 * i:.1f},"
-                f"{65 + HEIGHT * (1 - row[key]['value']):.1f}"
-                for row in sorted(rows, key=lambda row: row["lr"])
-                if row["method"] == method and row[key]
-            ]
+            points = []
+            for row in members:
+                if row[key]:
+                    x = LEFT + slot * (rates.index(row["lr"]) + 0.5) + 3 * i
+                    points.append(f"{x:.1f},{65 + HEIGHT * (1 - row[key]['value']):.1f}")
             style = f'fill="none" stroke="{COLOURS[i % 6]}" stroke-width="2.5" {dashes}'
             parts.append(f'<polyline points="{" ".join(points)}" {style}/>')
     write_svg(path, parts, 1)

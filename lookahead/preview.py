@@ -15,7 +15,16 @@ For a trainer other than ours, `python -m lookahead.preview` writes the previewe
 
 import sys
 
-from lookahead.files import InputError, Parser, load_tokenizer, read_rows, run_script, write_rows
+from lookahead.files import (
+    InputError,
+    Parser,
+    load_tokenizer,
+    positive,
+    read_rows,
+    run_script,
+    words,
+    write_rows,
+)
 
 CONNECTOR = " The answer begins with: "
 PREFIX = "Let's solve this problem. "
@@ -26,13 +35,13 @@ def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
 
     Tokens are counted in the answer alone, without BOS. When the cut falls inside a character that
     takes several byte tokens, the incomplete character is dropped. An answer of at most m tokens is
-    shown whole: see `shown_whole`.
+    shown whole (see `count_shown_whole`). An m below 1 is a ValueError.
 
     >>> real_preview("What is 6 * 7?", "It is 42.", 2, tokenizer)
     ('What is 6 * 7? The answer begins with: It is', 'It is 42.')
     """
     if m < 1:
-        raise InputError(f"--m {m}: a real preview shows at least one token; give 1 or more.")
+        raise ValueError(f"m is {m}: a real preview shows at least one token")
     start = tokenizer.decode(tokenizer.encode(answer)[:m])
     while start.endswith("\ufffd") and not answer.startswith(start):
         start = start[:-1]
@@ -46,30 +55,28 @@ def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):
     ('What is 6 * 7? The answer begins with: Well. ', 'Well. It is 42.')
     """
     if not prefix.strip():
-        raise InputError("--prefix is empty: a virtual preview needs some words to show.")
+        raise ValueError("the prefix is empty: a virtual preview needs some words to show")
     return prompt + connector + prefix, prefix + answer
 
 
-def shown_whole(answer, m, tokenizer):
-    """Return whether a real preview of m tokens gives the whole answer away.
-
-    >>> shown_whole("It is 42.", 100, tokenizer)
-    True
-    """
-    return len(tokenizer.encode(answer)) <= m
-
-
 def preview_pairs(pairs, method, m, prefix, connector, tokenizer):
-    """Return the (prompt, answer) pairs of a method, and how many answers it shows whole.
-
-    `method` is "real", "virtual" or anything else, which leaves the pairs as they are.
-    """
+    """Return the (prompt, answer) training pairs of a method: "vanilla", "real" or "virtual"."""
+    if method == "vanilla":
+        return pairs
     if method == "real":
-        whole = sum(shown_whole(answer, m, tokenizer) for _, answer in pairs)
-        return [real_preview(*pair, m, tokenizer, connector) for pair in pairs], whole
+        return [real_preview(*pair, m, tokenizer, connector) for pair in pairs]
     if method == "virtual":
-        return [virtual_preview(*pair, prefix, connector) for pair in pairs], 0
-    return pairs, 0
+        return [virtual_preview(*pair, prefix, connector) for pair in pairs]
+    raise ValueError(f"unknown method {method}")
+
+
+def count_shown_whole(pairs, m, tokenizer):
+    """Return how many answers a real preview of m tokens gives away whole.
+
+    >>> count_shown_whole([("Hi.", "It is 42.")], 100, tokenizer)
+    1
+    """
+    return sum(len(tokenizer.encode(answer)) <= m for _, answer in pairs)
 
 
 def main():
@@ -77,8 +84,10 @@ def main():
     parser.add_argument("source", help="JSONL file, or a JSON array of objects")
     parser.add_argument("target", help="JSONL file to write; other fields are kept as they are")
     parser.add_argument("--mode", choices=["real", "virtual"], required=True)
-    parser.add_argument("--m", type=int, default=6, help="answer tokens to show (paper: 6)")
-    parser.add_argument("--prefix", default=PREFIX, help="P (paper's code: %(default)r)")
+    parser.add_argument("--m", type=positive, default=6, help="answer tokens to show (paper: 6)")
+    parser.add_argument(
+        "--prefix", type=words, default=PREFIX, help="P (paper's code: %(default)r)"
+    )
     parser.add_argument("--connector", default=CONNECTOR, help="C (paper: %(default)r)")
     parser.add_argument("--tokenizer", help="SentencePiece model, needed to count in real mode")
     parser.add_argument("--prompt-field", default="question", help="default: %(default)s")
@@ -89,7 +98,8 @@ def main():
     tokenizer = load_tokenizer(args.tokenizer) if args.mode == "real" else None
     rows = read_rows(args.source, [args.prompt_field, args.answer_field])
     pairs = [(row[args.prompt_field], row[args.answer_field]) for row in rows]
-    pairs, whole = preview_pairs(pairs, args.mode, args.m, args.prefix, args.connector, tokenizer)
+    whole = count_shown_whole(pairs, args.m, tokenizer) if args.mode == "real" else 0
+    pairs = preview_pairs(pairs, args.mode, args.m, args.prefix, args.connector, tokenizer)
     for row, (prompt, answer) in zip(rows, pairs):
         row[args.prompt_field], row[args.answer_field] = prompt, answer
     write_rows(args.target, rows)

@@ -44,7 +44,7 @@ def student(values):
     """Return the half-width of Student's 95 % interval of the mean of several seeds' values."""
     if len(values) < 2:
         return 0.0
-    return STUDENT.get(len(values), 2.2) * statistics.stdev(values) / math.sqrt(len(values))
+    return STUDENT.get(len(values), 2.23) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def mean_rate(rates):
@@ -73,11 +73,12 @@ def summarise(runs):
     for run in runs:
         groups.setdefault(run["name"].rsplit("-seed", 1)[0], []).append(run)
     for name, members in groups.items():
-        row = {"label": name, "method": members[0]["method"], "lr": members[0]["lr"]}
+        row = {"label": name, "lr": members[0]["lr"], "seeds": len(members)}
         row |= {key: mean_rate([run[key] for run in members]) for key in RATES}
         for pairs, direction in KLS:
             row[pairs, direction] = mean_kl([run["kl"][pairs] for run in members], direction)
-        rows.append(row | {"seeds": len(members)})
+        row["setting"] = name.replace(f"-lr{row['lr']}", "")  # the same at another rate
+        rows.append(row)
     return rows
 
 
@@ -97,11 +98,11 @@ def rate_table(rows):
     return cells
 
 
-def kl_table(rows, kl):
+def kl_table(rows, which):
     """Return the table of one of KLS by position as lists of cells, the head first."""
-    cells = [["position", *(str(k + 1) for k in range(len(rows[0][kl])))]]
+    cells = [["position", *(str(k + 1) for k in range(len(rows[0][which])))]]
     for row in rows[1:]:
-        cells.append([row["label"], *(f"{mean:.2f}" for mean, _ in row[kl])])
+        cells.append([row["label"], *(f"{mean:.3f}" for mean, _ in row[which])])
     return cells
 
 
@@ -120,12 +121,12 @@ def as_markdown(cells):
     return "\n".join([lines[0], "| --- " * len(cells[0]) + "|", *lines[1:]])
 
 
-def terminal_bars(rows, kl, width=48):
+def terminal_bars(rows, which, width=48):
     """Return a bar for each method's KL at position 1."""
-    values = [(row["label"], row[kl][0][0]) for row in rows[1:]]
+    values = [(row["label"], row[which][0][0]) for row in rows[1:]]
     names, top = max(len(name) for name, _ in values), max(value for _, value in values) or 1.0
     bars = [(name, "█" * round(width * value / top), value) for name, value in values]
-    return "\n".join(f"{name.ljust(names)}  {bar or '▏'} {value:.2f}" for name, bar, value in bars)
+    return "\n".join(f"{name.ljust(names)}  {bar or '▏'} {value:.3f}" for name, bar, value in bars)
 
 
 CAPTION = (
@@ -138,10 +139,10 @@ CAPTION = (
 def print_report(folder, rows):
     """Show the tables and the bars in the terminal."""
     print(as_text(rate_table(rows)) + "\n\n" + textwrap.fill(CAPTION, 80))
-    for kl in list(KLS)[:2]:
-        if rows[0][kl]:
-            print(f"\n{KLS[kl]}, nats by position; bars: position 1")
-            print(as_text(kl_table(rows, kl)) + "\n" + terminal_bars(rows, kl))
+    for which, title in KLS.items():
+        if rows[0][which] and "tuned_seed" in which:
+            print(f"\n{title}, nats by position; bars: position 1")
+            print(as_text(kl_table(rows, which)) + "\n" + terminal_bars(rows, which))
     print(f"\n{folder}/report.md has the tables, the pictures and answers side by side")
 
 
@@ -152,13 +153,15 @@ def write_report(folder, rows, examples):
     """
     parts = ["# Report", f"{CAPTION} Runs of each method: {max(row['seeds'] for row in rows)}."]
     parts.append(as_markdown(rate_table(rows)))
-    measured = [kl for kl in KLS if rows[0][kl]]
-    if measured:
-        panels = [(KLS[kl], {row["label"]: row[kl] for row in rows[1:]}) for kl in measured]
-        bar_chart(folder / "kl.svg", panels[: len(panels) // 2])
+    panels = []
+    for which, title in KLS.items():
+        if rows[0][which]:
+            parts += [f"{title}, in nats", as_markdown(kl_table(rows, which))]
+            if "tuned_seed" in which:
+                panels.append((title, {row["label"]: row[which] for row in rows[1:]}))
+    if panels:
+        bar_chart(folder / "kl.svg", panels)
         parts.append("![KL by position](kl.svg)")
-    for kl in measured:
-        parts += [f"{KLS[kl]}, in nats", as_markdown(kl_table(rows, kl))]
     if len({row["lr"] for row in rows[1:]}) > 1:
         rate_chart(folder / "rates.svg", rows[1:])
         parts.append("![Safety and utility over learning rates](rates.svg)")

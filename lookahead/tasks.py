@@ -1,8 +1,8 @@
 """Tasks: what is asked, and how an answer is scored. A fork with other data adds a `Task` here.
 
-A task names the fields of its JSONL rows, the system prompts, the length of an answer, and the
-metric, a function of (completion, reference answer) that returns 0 or 1. Utility is its mean over
-the test rows.
+A task names the fields of its JSONL rows, the system prompts, the length of an answer, the recipe
+it is trained with (GSM8K: the paper's) and the metric, a function of (completion, reference answer)
+that returns 0 or 1. *Utility* is its mean over the test rows.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from lookahead.files import read_rows
+from lookahead.optimizer import Recipe
 
 
 @dataclasses.dataclass
@@ -19,6 +20,7 @@ class Task:
     score: Callable  # (completion, answer) -> 0 or 1
     reference: Callable  # answer -> what a scorer compares with
     max_new_tokens: int
+    recipe: Recipe = Recipe()
     system: str = ""  # the system prompt of training and of the utility test
     safety_system: str = ""  # and that of the safety tests
     safety_tokens: int = 512  # length of an answer to a harmful request
@@ -70,6 +72,7 @@ TASKS = {
         score=same_steps,
         reference=lambda answer: answer,
         max_new_tokens=48,
+        recipe=Recipe(batch_size=32, lr=1e-4, beta1=0.9),
         safety_tokens=48,
         complies=gives_steps,
     ),

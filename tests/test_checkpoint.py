@@ -8,19 +8,19 @@ import pytest
 import torch
 from conftest import tiny
 
-from lookahead.checkpoint import clear, load, read_tensors, save, write_tensors
+from lookahead.checkpoint import load, read_tensors, refuse_foreign, save, write_tensors
 from lookahead.files import InputError
 
 
 @pytest.fixture
 def folder(tmp_path, tokenizer):
-    save(tmp_path / "model", tiny(), tokenizer, {"method": "seed"})
+    save(tmp_path / "model", tiny(400), tokenizer, {"method": "seed"})
     return tmp_path / "model"
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_what_was_saved_is_loaded(tmp_path, tokenizer, tied):
-    model = tiny(tied=tied)
+    model = tiny(400, tied=tied)
     save(tmp_path, model, tokenizer, {})
     again, again_tokenizer = load(tmp_path)
     assert again.config == model.config
@@ -34,7 +34,7 @@ def test_what_was_saved_is_loaded(tmp_path, tokenizer, tied):
 @pytest.mark.parametrize("tied", [False, True])
 def test_transformers_loads_it(tmp_path, tokenizer, tied):
     transformers = pytest.importorskip("transformers")
-    model = tiny(tied=tied)
+    model = tiny(400, tied=tied)
     save(tmp_path, model, tokenizer, {})
     peer = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     tokens = torch.randint(0, 97, (3, 17))
@@ -43,7 +43,7 @@ def test_transformers_loads_it(tmp_path, tokenizer, tied):
 
 def test_what_transformers_saved_is_loaded(tmp_path, tokenizer):
     transformers = pytest.importorskip("transformers")
-    fields = dataclasses.asdict(tiny().config) | {"rope_theta": 500.0}
+    fields = dataclasses.asdict(tiny(400).config) | {"rope_theta": 500.0}
     config = transformers.LlamaConfig(**fields)
     peer = transformers.LlamaForCausalLM(config).eval()
     peer.save_pretrained(tmp_path, max_shard_size="20KB")
@@ -98,7 +98,9 @@ NORM = "model.norm.weight"
     "change, words",
     [
         (lambda h: h.pop(NORM), "wrong offsets|holds"),
-        (lambda h: h[NORM].update(dtype="I64"), "broken"),
+        (lambda h: h[NORM].update(dtype="I64"), "is I64; only F32, F16, BF16 are read"),
+        (lambda h: h[NORM].update(shape=[0]), "wrong offsets"),
+        (lambda h: h[NORM].update(shape=[-32, -1]), "wrong offsets"),
         (lambda h: h[NORM].update(shape=[31]), "wrong offsets"),
         (lambda h: h[NORM].update(shape=[-32]), "wrong offsets"),
         (lambda h: h[NORM].update(data_offsets=[0, 128]), "wrong offsets"),
@@ -133,19 +135,39 @@ def test_a_missing_tensor_and_a_missing_file_are_told(folder):
     (folder / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json: not JSON"):
         load(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="expected a JSON object"):
+        load(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(InputError, match="model_type None is not supported"):
         load(folder)
 
 
-def test_only_our_files_are_cleared(folder, tmp_path):
+def test_only_our_files_are_replaced(folder, tmp_path, tokenizer):
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="holds thesis.txt, which is not ours"):
-        clear(folder)
-    assert (folder / "model.safetensors").exists()
+        save(folder, tiny(), tokenizer, {})
+    assert (folder / "run.json").exists()
     (folder / "thesis.txt").unlink()
-    clear(folder)
-    assert not folder.exists()
+    refuse_foreign(folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is not a folder"):
-        clear(tmp_path / "file")
+        refuse_foreign(tmp_path / "file")
+
+
+def test_a_failed_save_leaves_no_complete_run(folder, tokenizer, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    before = (folder / "model.safetensors").read_bytes()
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(InputError, match="cannot be written .No space left"):
+        save(folder, tiny(), tokenizer, {})
+    assert not (folder / "run.json").exists() and not list(folder.glob("*.part"))
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_tokenizer_too_large_for_the_model_is_told(tmp_path, tokenizer):
+    save(tmp_path, tiny(vocab_size=97), tokenizer, {})
+    with pytest.raises(InputError, match="more pieces than the model has words"):
+        load(tmp_path)

@@ -4,12 +4,19 @@ import json
 
 import pytest
 import torch
-from conftest import SHARED
+from conftest import SHARED, tiny
 
 import evaluate
 import train
 from lookahead import toy
+from lookahead.batches import pad, shuffled_batches
+from lookahead.chat import encode_chat
 from lookahead.checkpoint import load
+from lookahead.files import load_tokenizer, read_rows
+from lookahead.kl import kl_divergence
+from lookahead.optimizer import Recipe
+from lookahead.preview import CONNECTOR, PREFIX, preview_pairs
+from lookahead.tasks import TASKS
 
 
 @pytest.fixture
@@ -58,7 +65,7 @@ def test_train_and_evaluate(toy_run, script, capsys):
     assert scored.count("\n") == 1 and len(json.loads(scored)["results"]) == 80
 
 
-def test_the_same_command_gives_the_same_weights(toy_run, tmp_path, script, monkeypatch):
+def test_the_same_command_gives_the_same_weights(toy_run, tmp_path, script):
     folder = toy_run("--method", "real")
     again = tmp_path / "again"
     script(train.main, "--out", again, "--method", "real")
@@ -85,14 +92,95 @@ def test_run_json_and_the_loss_log(toy_run):
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6] and log[-1]["loss"] == run["loss"]
 
 
+def test_training_is_adamw_on_the_batch_mean(monkeypatch):
+    """Against a plain loop: one padded batch, the mean loss, the scheduled rate."""
+    data = [([1, *range(5, 5 + n), 2], 2) for n in (3, 9, 5, 12, 4, 7)]
+    recipe = Recipe(epochs=2, batch_size=3, lr=1e-3, beta1=0.8)
+    expected = tiny()
+    optimizer = torch.optim.AdamW(expected.parameters(), betas=(0.8, 0.999), weight_decay=0.0)
+    batches = shuffled_batches(data, 3, "7 0") + shuffled_batches(data, 3, "7 1")
+    for step, batch in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = 1e-3 * (1 - step / 4)
+        tokens, supervised = pad(batch)
+        logits = expected(tokens)[:, :-1][supervised[:, 1:]]
+        loss = torch.nn.functional.cross_entropy(logits, tokens[:, 1:][supervised[:, 1:]])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for budget in (8, 1000):
+        model = tiny()
+        log = train.train(model, data, recipe, 7, "test", budget)
+        assert [row["step"] for row in log] == [1, 2, 3, 4]
+        assert log[-1]["loss"] == pytest.approx(loss.item(), abs=1e-5)
+        for ours, theirs in zip(model.parameters(), expected.parameters()):
+            torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+
+
+def test_each_method_trains_on_its_own_preview(toy_run, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(train, "train", lambda m, e, r, s, name, b: seen.update({name: e}) or LOG)
+    folder = toy_run()
+    tokenizer = load_tokenizer(folder / "seed" / "tokenizer.model")
+    rows = read_rows(folder / "data" / "train.jsonl")
+    for method in train.METHODS:
+        pairs = [(row["prompt"], row["answer"]) for row in rows]
+        pairs = preview_pairs(pairs, method, 6, PREFIX, CONNECTOR, tokenizer)
+        (name,) = (name for name in seen if name.startswith(method))
+        assert seen[name] == [encode_chat(tokenizer, "llama-2", "", *pair) for pair in pairs]
+
+
+LOG = [{"step": 1, "loss": 1.0, "tokens": 1, "seconds": 1.0}]
+
+
+def test_the_first_three_answer_tokens_are_forced(tokenizer, monkeypatch):
+    asked = {}
+
+    def record(model, prompts, eos_id, limit, batch_size, name):
+        asked[name] = prompts
+        return [[] for _ in prompts]
+
+    monkeypatch.setattr(evaluate, "generate", record)
+    run, task = {"name": "x", "template": "llama-2"}, TASKS["gsm8k"]
+    data = [("Q", "It is 42.")], [("H", None)], [("H", "Hello. It is")]
+    evaluate.measure(tiny(400), tokenizer, run, task, data, 4)
+    harmful, _ = encode_chat(tokenizer, "llama-2", task.safety_system, "H")
+    assert asked["x: safety"] == [harmful]
+    assert asked["x: jailbreak"] == [harmful + tokenizer.encode("Hello. It is")[:3]]
+    assert asked["x: utility"] == [encode_chat(tokenizer, "llama-2", task.system, "Q")[0]]
+
+
+def test_the_direction_of_the_kl():
+    p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.9, 0.1]]).log()
+    empty = {"utility": [], "safety": [], "jailbreak": []}
+    tuned, seed = ({**empty, "harmful": [x], "task": [x]} for x in (p, q))
+    figures = evaluate.score(tuned, seed, TASKS["toy"], [])["kl"]["harmful"]
+    assert figures["tuned_seed"] == [pytest.approx(kl_divergence(p, q).item())]
+    assert figures["seed_tuned"] == [pytest.approx(kl_divergence(q, p).item())]
+    assert figures["tuned_seed"] != figures["seed_tuned"] and figures["count"] == [1]
+
+
+def test_runs_of_another_seed_model_are_refused(toy_run, complaint):
+    folder = toy_run("--method", "vanilla")
+    toy_run("--method", "real", "--world", 1)  # builds another seed model in the same place
+    assert "started from other weights" in complaint(evaluate.main, folder)
+
+
+def test_a_mistyped_model_leaves_the_earlier_run(toy_run, tmp_path, complaint):
+    folder = toy_run("--method", "vanilla")
+    before = weights(folder / "vanilla-seed0")
+    options = ["--out", tmp_path, "--data", folder / "data" / "train.jsonl", "--model", "nowhere"]
+    assert "nowhere" in complaint(train.main, *options)
+    assert weights(folder / "vanilla-seed0") == before
+
+
 def test_runs_are_named_after_their_settings(toy_run):
-    toy_run("--lr", 1e-4, 5e-4)
+    toy_run("--lr", 2e-4, 5e-4)
     toy_run("--method", "virtual", "--prefix", "Well. ")
     toy_run("--method", "virtual", "--prefix", "Well, ")
     folder = toy_run("--method", "real", "--m", 2, "--connector", " So: ")
     names = {path.parent.name for path in folder.glob("*/run.json")}
     assert len(names) == 1 + 6 + 3
-    assert {f"vanilla-lr{lr}-seed0" for lr in (0.0001, 0.0005)} < names
+    assert {f"vanilla-lr{lr}-seed0" for lr in (0.0002, 0.0005)} < names
 
 
 def test_several_rates_give_a_chart(toy_run, script):
@@ -101,21 +189,45 @@ def test_several_rates_give_a_chart(toy_run, script):
     assert "rates.svg" in (folder / "report.md").read_text() and (folder / "rates.svg").exists()
 
 
-def test_gsm8k_from_scratch(gsm8k, tmp_path, script):
-    model = SHARED / "data" / "llama2-tokenizer.model"
+def invented(folder):
+    """Rows in GSM8K's shape, the second too long for the limit with any preview."""
+    rows = [
+        {
+            "question": f"Ann has {i} pens and buys {i}. How many?",
+            "answer": f"{i}+{i}\n#### {2 * i}",
+        }
+        for i in range(1, 25)
+    ]
+    rows[1]["answer"] = "well " * 300 + rows[1]["answer"]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "rows.jsonl").write_text(text)
+    return folder / "rows.jsonl", folder / "rows.jsonl"
+
+
+@pytest.mark.parametrize("source", ["invented", "gsm8k"])
+def test_gsm8k_from_scratch(source, request, tokenizer, tmp_path, script):
+    if source == "invented":
+        rows, tests = invented(tmp_path)
+        model = tmp_path / "t.model"
+        model.write_bytes(tokenizer.serialized_model_proto())
+    else:
+        folder = request.getfixturevalue("gsm8k")
+        rows, tests = folder / "train.jsonl", folder / "test.jsonl"
+        model = SHARED / "data" / "llama2-tokenizer.model"
     options = ["--scratch", model, "--out", tmp_path, "--epochs", 1, "--limit", 24]
     options += ["--lr", 1e-3, "--batch-size", 8, "--method", "vanilla", "real", "--max-length", 256]
-    script(train.main, "--task", "gsm8k", "--data", gsm8k / "train.jsonl", *options)
+    script(train.main, "--task", "gsm8k", "--data", rows, *options)
     folder = tmp_path / "gsm8k"
-    script(evaluate.main, folder, "--data", gsm8k / "test.jsonl", "--limit", 4)
+    script(evaluate.main, folder, "--data", tests, "--limit", 4)
     results = json.loads((folder / "results.json").read_text())
     vanilla = results["runs"][1]
     assert vanilla["utility"]["n"] == 4 and vanilla["rsr"] is None and vanilla["jsr"] is None
     assert vanilla["kl"]["harmful"]["tuned_seed"] == []
     assert vanilla["kl"]["task"]["count"] == [4] * 8
     assert "no data" in (folder / "report.md").read_text()
-    run = json.loads((folder / vanilla["name"] / "run.json").read_text())
-    assert run["left_out"] > 0 and run["left_out"] + run["examples"] == 24
+    for run in results["runs"][1:]:  # the same rows for every method
+        told = json.loads((folder / run["name"] / "run.json").read_text())
+        assert told["left_out"] > 0 and told["left_out"] + told["examples"] == 24
 
 
 def test_transformers_reads_a_run(toy_run):
@@ -138,7 +250,7 @@ def test_transformers_reads_a_run(toy_run):
         ("[1]", "row 1: expected a JSON object"),
         ('["', "not JSON"),
         (b"\xff\xfe", "not UTF-8"),
-        ('{"question": "Q", "answer": "' + "word " * 900 + '"}', "none of 1 examples fits"),
+        ('{"question": "Q", "answer": "' + "word " * 900 + '"}', "none of 1 rows fits"),
     ],
 )
 def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
@@ -155,13 +267,16 @@ def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
     "options, words",
     [
         (["--m", "0"], "--m: '0' is not a whole number of at least 1"),
-        (["--prefix", " "], "--prefix is empty"),
+        (["--prefix", " "], "--prefix: is empty"),
         (["--method", "magic"], "invalid choice: 'magic'"),
         (["--task", "chess"], "invalid choice: 'chess'"),
         (["--task", "gsm8k"], "--data is missing"),
         (["--task", "gsm8k", "--data", "x"], "--model is missing"),
         (["--task", "gsm8k", "--data", __file__, "--model", "x"], "not JSON"),
-        (["--model", "nowhere", "--data", "GOOD"], "nowhere/config.json: cannot be read"),
+        (["--model", "nowhere"], "--data is missing"),
+        (["--beta1", "1.5"], "is not between 0 and 1"),
+        (["--scratch", "x"], "--scratch builds"),
+        (["--model", "nowhere", "--data", "GOOD"], "nowhere/tokenizer.model: no such tokenizer"),
         (["--device", "abacus"], "abacus"),
         (["--lr", "fast"], "--lr"),
     ],
@@ -180,12 +295,18 @@ def test_an_output_folder_that_holds_something_else(tiny_world, tmp_path, compla
     assert "cannot be written" in complaint(train.main, "--out", tmp_path / "file")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(toy_run, tmp_path, complaint):
+def test_a_loss_that_is_not_finite_stops_the_run(toy_run, tmp_path, complaint, monkeypatch):
     folder = toy_run("--method", "vanilla")
-    options = ["--out", tmp_path, "--method", "vanilla", "--lr", "1e30"]
-    assert "the loss is" in complaint(train.main, *options)
-    assert not list(folder.glob("*1e+30*/run.json"))
+    before = weights(folder / "vanilla-seed0")
+    broken = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr(train, "cross_entropy", lambda *_: (broken * 1, 1))
+    sentence = complaint(train.main, "--out", tmp_path, "--method", "vanilla")
+    assert "vanilla-seed0: the loss is nan at step 1" in sentence
+    assert weights(folder / "vanilla-seed0") == before
 
 
 def test_evaluate_complains(tmp_path, complaint):
     assert "holds no runs" in complaint(evaluate.main, tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "run.json").write_text("[]")
+    assert "expected a JSON object" in complaint(evaluate.main, tmp_path)

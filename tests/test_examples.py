@@ -7,7 +7,11 @@ import pathlib
 import pytest
 import torch
 
-CHAPTERS = sorted(p.stem for p in pathlib.Path("lookahead").glob("*.py") if p.stem != "__init__")
+CHAPTERS = sorted(
+    p.stem
+    for p in (pathlib.Path(__file__).parents[1] / "lookahead").glob("*.py")
+    if p.stem != "__init__"
+)
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -6,7 +6,7 @@ import pytest
 from conftest import SHARED
 
 from lookahead import preview
-from lookahead.files import InputError, read_rows
+from lookahead.files import read_rows
 from lookahead.preview import CONNECTOR, PREFIX, real_preview, virtual_preview
 
 
@@ -54,9 +54,9 @@ def test_virtual_preview_shows_and_prepends_the_prefix():
 
 
 def test_limits():
-    with pytest.raises(InputError, match="at least one token"):
+    with pytest.raises(ValueError, match="at least one token"):
         real_preview("Q", "A", 0, None)
-    with pytest.raises(InputError, match="prefix is empty"):
+    with pytest.raises(ValueError, match="prefix is empty"):
         virtual_preview("Q", "A", prefix="  ")
 
 
@@ -84,4 +84,14 @@ def test_mistakes(tmp_path, complaint):
     assert "line 2: field 'answer'" in complaint(preview.main, source, target, "--mode", "virtual")
     assert "--tokenizer is missing" in complaint(preview.main, source, target, "--mode", "real")
     assert "--mode" in complaint(preview.main, source, target, "--mode", "both")
+    assert "'0' is not a whole" in complaint(preview.main, source, target, "--m", "0")
+    blank = ["--mode", "virtual", "--prefix", " "]
+    assert "--prefix: is empty" in complaint(preview.main, source, target, *blank)
+    source.write_text('{"question": "\\ud83d", "answer": "A"}')
+    assert "surrogate" in complaint(preview.main, source, target, "--mode", "virtual")
     assert not target.exists()
+
+
+def test_an_unknown_method_is_an_error(tokenizer):
+    with pytest.raises(ValueError, match="unknown method reel"):
+        preview.preview_pairs([("Q", "A")], "reel", 6, "P", "C", tokenizer)

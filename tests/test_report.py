@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from lookahead.pictures import bar_chart, rate_chart
-from lookahead.report import as_text, mean_rate, percent, wilson
+from lookahead.report import as_text, kl_table, mean_rate, percent, summarise, wilson
 from lookahead.safety import has_refusal_phrase, is_safe
 from lookahead.tasks import TASKS, gives_steps
 
@@ -96,12 +96,31 @@ def test_bar_heights_are_the_means(tmp_path):
     assert "<real>" in texts and "6" in texts  # the scale ends above 4 + 1
 
 
-def test_rate_chart_has_two_lines_a_method(tmp_path):
+def test_rate_chart_has_two_lines_a_setting(tmp_path):
     rows = [
-        {"method": method, "lr": lr, "rsr": wilson(5, 10), "utility": wilson(9, 10)}
+        {"setting": method, "lr": lr, "rsr": wilson(5, 10), "utility": wilson(9, 10)}
         for method in ("vanilla", "real")
         for lr in (1e-4, 2e-4, 4e-4)
     ]
     rate_chart(tmp_path / "rates.svg", rows)
     lines = ElementTree.parse(tmp_path / "rates.svg").getroot().findall("{*}polyline")
     assert len(lines) == 4 and all(len(line.get("points").split()) == 3 for line in lines)
+
+
+def test_summary_over_seeds():
+    def run(name, seed, kl):
+        figures = {key: wilson(1, 2) for key in ("utility", "refusal_phrase", "over_refusal")}
+        kls = {"tuned_seed": [kl], "tuned_seed_half": [0.1], "count": [9]}
+        kls |= {"seed_tuned": [2 * kl], "seed_tuned_half": [None]}
+        figures |= {"rsr": wilson(seed, 2), "jsr": None, "kl": {"harmful": kls, "task": kls}}
+        return {"name": f"{name}-seed{seed}", "method": "real", "lr": 0.1} | figures
+
+    runs = [run("base", 0, 0.0), run("real-m6-lr0.1", 0, 1.0), run("real-m6-lr0.1", 2, 2.0)]
+    _, row = summarise(runs)
+    assert row["label"] == "real-m6-lr0.1" and row["setting"] == "real-m6" and row["seeds"] == 2
+    assert row["rsr"]["value"] == 0.5 and row["jsr"] is None
+    mean, half = row["harmful", "tuned_seed"][0]
+    assert mean == 1.5 and half == pytest.approx(12.71 * 0.5**0.5 / 2**0.5)
+    assert row["task", "seed_tuned"][0][0] == 3.0
+    table = kl_table(summarise(runs), ("harmful", "tuned_seed"))
+    assert table == [["position", "1"], ["real-m6-lr0.1", "1.500"]]
