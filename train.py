@@ -10,7 +10,6 @@ and `loss.jsonl` beside the weights; `evaluate.py` compares the runs with the se
 several GPUs, mixed precision, evaluation during training.
 """
 
-import argparse
 import dataclasses
 import itertools
 import math
@@ -24,18 +23,9 @@ import zlib
 
 import torch
 
-from lookahead import files, toy
+from lookahead import checkpoint, files, toy
 from lookahead.batches import micro_batches, pad, shuffled_batches
-from lookahead.chat import TEMPLATES, encode_chat, train_tokenizer
-from lookahead.checkpoint import (
-    best_device,
-    check_device,
-    load,
-    read_config,
-    refuse_foreign,
-    save,
-    weight_files,
-)
+from lookahead.chat import TEMPLATES, encode_chat, encode_versions, train_tokenizer
 from lookahead.files import InputError
 from lookahead.losses import cross_entropy
 from lookahead.model import Config, Llama
@@ -63,16 +53,27 @@ def parse_arguments():
     add("--connector", default=CONNECTOR, help="C (%(default)r, the paper's)")
     title = "the recipe, shared by all methods (the paper's; the toy world has its own)"
     add = parser.add_argument_group(title).add_argument
-    add("--lr", type=rate, nargs="+", dest="rates", help="one rate, or several to compare (2e-5)")
+    add(
+        "--lr",
+        type=files.fraction,
+        nargs="+",
+        dest="rates",
+        help="one rate, or several to compare (2e-5)",
+    )
     add("--epochs", type=count, help="passes over the data (3)")
     add("--batch-size", type=count, help="examples a step (64)")
     add("--schedule", choices=["linear", "cosine"], help="how the rate falls to zero (linear)")
-    add("--beta1", type=rate, help="of AdamW (0.5, hard-coded in the paper's code)")
+    add("--beta1", type=files.fraction, help="of AdamW (0.5, hard-coded in the paper's code)")
     add("--max-length", type=count, help="tokens of an example; longer ones are left out (512)")
     add("--seeds", type=count, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
     add = parser.add_argument_group("machine").add_argument
     add("--out", default="out", help="folder of all output (%(default)s)")
-    add("--device", type=check_device, default=best_device(), help="here: %(default)s")
+    add(
+        "--device",
+        type=checkpoint.check_device,
+        default=checkpoint.best_device(),
+        help="here: %(default)s",
+    )
     add("--token-budget", type=count, help="padded tokens of a micro-batch: costs memory, never "
         "changes the result (1024 on a CPU, else 16384)")  # fmt: skip
     args = parser.parse_args()
@@ -84,13 +85,6 @@ def parse_arguments():
     if args.scratch and (args.model or args.task == "toy"):
         raise InputError("--scratch builds a seed model itself: not with --model or the toy task.")
     return args
-
-
-def rate(text):
-    """Read an option's number between 0 and 1."""
-    if not 0 <= float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return float(text)
 
 
 def train(model, examples, recipe, seed, name, token_budget):
@@ -154,44 +148,35 @@ def build_seed_model(folder, args):
     for name, recipe in stages.items():
         examples = [encode_chat(tokenizer, args.template, "", *pair) for pair in pairs[name]]
         log += train(model, examples, recipe, 0, f"seed model: {name}", args.token_budget)
-    save(folder, model, tokenizer, made, log)
+    checkpoint.save(folder, model, tokenizer, made, log)
     return folder
 
 
-def encode_methods(pairs, seed_model, max_length, args):
-    """Return {method: (ids, start) examples}, and what `run.json` tells of them.
-
-    A row is left out for every method when it is too long with any of their previews, so that all
-    methods train on the same rows in the same order. No answer is ever cut.
-    """
+def prepare(pairs, seed_model, max_length, args):
+    """Return {method: (ids, start) examples}, and what `run.json` tells of them."""
     tokenizer = files.load_tokenizer(seed_model / "tokenizer.model")
-    context = read_config(seed_model / "config.json").max_position_embeddings
-    limit, system, examples = min(max_length, context), TASKS[args.task].system, {}
-    for method in args.method:
-        shown = preview_pairs(pairs, method, args.m, args.prefix, args.connector, tokenizer)
-        examples[method] = [encode_chat(tokenizer, args.template, system, *pair) for pair in shown]
-    fits = [all(len(ids) <= limit for ids, _ in row) for row in zip(*examples.values())]
-    if not any(fits):
-        raise InputError(f"{args.data}: none of {len(pairs)} rows fits in {limit} tokens "
-                         "(the lower of --max-length and the model's context).")  # fmt: skip
-    examples = {method: list(itertools.compress(rows, fits)) for method, rows in examples.items()}
-    told = {"examples": sum(fits), "left_out": len(pairs) - sum(fits)}
-    told["shown_whole"] = count_shown_whole(itertools.compress(pairs, fits), args.m, tokenizer)
+    context = checkpoint.read_config(seed_model / "config.json").max_position_embeddings
+    settings = args.m, args.prefix, args.connector, tokenizer
+    versions = {method: preview_pairs(pairs, method, *settings) for method in args.method}
+    system, limit = TASKS[args.task].system, min(max_length, context)
+    examples, kept = encode_versions(tokenizer, args.template, system, versions, limit)
+    whole = count_shown_whole(itertools.compress(pairs, kept), args.m, tokenizer)
+    told = {"examples": sum(kept), "left_out": len(kept) - sum(kept), "shown_whole": whole}
     if told["left_out"]:
         print(f"{told['left_out']} rows of over {limit} tokens left out", file=sys.stderr)
-    if told["shown_whole"] and "real" in args.method:
-        print(f"{told['shown_whole']} answers shown whole by the real preview", file=sys.stderr)
+    if whole and "real" in args.method:
+        print(f"{whole} answers shown whole by the real preview", file=sys.stderr)
     return examples, told
 
 
 def fine_tune(run, recipe, examples, seed_model, folder, args):
     """Fine-tune the seed model and write the run's directory."""
     name = run_name(run)
-    refuse_foreign(folder / name)
-    model, tokenizer = load(seed_model, args.device)
+    checkpoint.refuse_foreign(folder / name)
+    model, tokenizer = checkpoint.load(seed_model, args.device)
     log = train(model, examples, recipe, run["seed"], name, args.token_budget)
     run |= {"seconds_per_epoch": log[-1]["seconds"] / recipe.epochs, "loss": log[-1]["loss"]}
-    save(folder / name, model, tokenizer, run, log)
+    checkpoint.save(folder / name, model, tokenizer, run, log)
 
 
 def run_name(run):
@@ -217,10 +202,10 @@ def main():
     fields = dataclasses.asdict(task.recipe)
     given = {k: v for k, v in vars(args).items() if k in fields and v is not None}
     recipe = dataclasses.replace(task.recipe, **given)
-    examples, told = encode_methods(pairs, seed_model, recipe.max_length, args)
+    examples, told = prepare(pairs, seed_model, recipe.max_length, args)
     told |= {"task": args.task, "template": args.template, "limit": args.limit}
     told |= {"seed_model": os.path.relpath(seed_model, folder), "arguments": vars(args)}
-    told |= {"seed_model_sha256": files.sha256(*weight_files(seed_model))}
+    told |= {"seed_model_sha256": files.sha256(*checkpoint.weight_files(seed_model))}
     told |= {"data_sha256": files.sha256(args.data)}
     told |= {"python": platform.python_version(), "torch": torch.__version__}
     rates = args.rates or [recipe.lr]

@@ -1,8 +1,12 @@
 """LookAhead Tuning in pure PyTorch: https://arxiv.org/abs/2503.19041.
 
-Reading order. Part I is the idea, to be read from top to bottom:
+Terms: the *seed model* is the aligned chat model before fine-tuning; *vanilla* is fine-tuning
+without a preview; a *preview* shows the beginning of the answer in the training prompt, behind a
+*connector*; *RSR* and *JSR* are the shares of harmful requests answered safely, plainly and with a
+forced opening; *utility* is the task's own score.
 
-    files.py        what comes in and goes out, and how a mistake is told (skim it)
+Reading order. Part I is the idea:
+
     1. preview.py   the method: the beginning of the answer, shown in the training prompt
     2. chat.py      text -> token ids, and where the answer begins
     3. batches.py   examples -> padded batches
@@ -12,6 +16,7 @@ Reading order. Part I is the idea, to be read from top to bottom:
     7. train.py     the training loop, one run after another
     8. evaluate.py  every run of a folder against its seed model
 
-Part II makes it run for real: tasks.py, optimizer.py, generate.py, safety.py, checkpoint.py,
-pictures.py, report.py, and toy.py, the texts of the toy world.
+Part II makes it run for real: files.py (what comes in and goes out, and how a mistake is told),
+tasks.py, safety.py, optimizer.py, generate.py, checkpoint.py, report.py, pictures.py, and toy.py,
+the texts of the toy world.
 """

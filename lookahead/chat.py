@@ -55,6 +55,23 @@ def encode_chat(tokenizer, template, system, prompt, answer=None):
     return ids, start
 
 
+def encode_versions(tokenizer, template, system, versions, limit):
+    """Encode several versions of the same rows, keeping the rows that fit in all of them.
+
+    `versions` is {name: [(prompt, answer), ...]}. Returned are {name: [(ids, start), ...]} and, for
+    each row, whether it was kept: at most `limit` tokens in every version. So all versions have the
+    same rows in the same order, and no answer is ever cut.
+    """
+    examples = {}
+    for name, pairs in versions.items():
+        examples[name] = [encode_chat(tokenizer, template, system, *pair) for pair in pairs]
+    kept = [all(len(ids) <= limit for ids, _ in row) for row in zip(*examples.values())]
+    if not any(kept):
+        raise InputError(f"none of {len(kept)} rows fits in {limit} tokens, the lower of "
+                         "--max-length and the model's context.")  # fmt: skip
+    return {name: list(itertools.compress(rows, kept)) for name, rows in examples.items()}, kept
+
+
 def train_tokenizer(texts, vocab_size):
     """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on texts.
 

@@ -41,6 +41,13 @@ def positive(text):
     return int(text)
 
 
+def fraction(text):
+    """Read an option's number from 0 up to, but not including, 1."""
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return float(text)
+
+
 def words(text):
     """Read an option's text that may not be blank."""
     if not text.strip():
