@@ -15,7 +15,6 @@ import itertools
 import math
 import os
 import pathlib
-import platform
 import re
 import sys
 import time
@@ -51,8 +50,7 @@ def parse_arguments():
     add("--m", type=count, default=6, help="answer tokens a real preview shows (6, the paper's)")
     add("--prefix", type=files.words, default=PREFIX, help="P (%(default)r, the paper's code)")
     add("--connector", default=CONNECTOR, help="C (%(default)r, the paper's)")
-    title = "the recipe, shared by all methods (the paper's; the toy world has its own)"
-    add = parser.add_argument_group(title).add_argument
+    add = parser.add_argument_group("the recipe, one for all methods (toy: its own)").add_argument
     add(
         "--lr",
         type=files.fraction,
@@ -93,8 +91,7 @@ def train(model, examples, recipe, seed, name, token_budget):
     batches = []
     for epoch in range(recipe.epochs):
         batches += shuffled_batches(examples, recipe.batch_size, f"{seed} {epoch}")
-    progress, started = files.Progress(name, len(batches)), time.monotonic()
-    log, seen = [], 0
+    progress, started, log, seen = files.Progress(name, len(batches)), time.monotonic(), [], 0
 
     for step, batch in enumerate(batches, 1):
         for group in optimizer.param_groups:
@@ -160,12 +157,12 @@ def prepare(pairs, seed_model, max_length, args):
     versions = {method: preview_pairs(pairs, method, *settings) for method in args.method}
     system, limit = TASKS[args.task].system, min(max_length, context)
     examples, kept = encode_versions(tokenizer, args.template, system, versions, limit)
-    whole = count_shown_whole(itertools.compress(pairs, kept), args.m, tokenizer)
-    told = {"examples": sum(kept), "left_out": len(kept) - sum(kept), "shown_whole": whole}
-    if told["left_out"]:
-        print(f"{told['left_out']} rows of over {limit} tokens left out", file=sys.stderr)
-    if whole and "real" in args.method:
-        print(f"{whole} answers shown whole by the real preview", file=sys.stderr)
+    real = itertools.compress(pairs, kept) if "real" in args.method else ()
+    told = {"examples": sum(kept), "left_out": len(kept) - sum(kept)}
+    told["shown_whole"] = count_shown_whole(real, args.m, tokenizer)
+    if told["left_out"] or told["shown_whole"]:
+        print(f"{told['left_out']} rows of over {limit} tokens left out, {told['shown_whole']} "
+              "answers shown whole by the real preview", file=sys.stderr)  # fmt: skip
     return examples, told
 
 
@@ -206,10 +203,10 @@ def main():
     told |= {"task": args.task, "template": args.template, "limit": args.limit}
     told |= {"seed_model": os.path.relpath(seed_model, folder), "arguments": vars(args)}
     told |= {"seed_model_sha256": files.sha256(*checkpoint.weight_files(seed_model))}
-    told |= {"data_sha256": files.sha256(args.data)}
-    told |= {"python": platform.python_version(), "torch": torch.__version__}
-    rates = args.rates or [recipe.lr]
-    for seed, lr, method in itertools.product(range(args.seeds), rates, args.method):
+    told |= {"data_sha256": files.sha256(args.data), "python": sys.version.split()[0]}
+    told |= {"torch": torch.__version__}
+    settings = itertools.product(range(args.seeds), args.rates or [recipe.lr], args.method)
+    for seed, lr, method in settings:
         recipe = dataclasses.replace(recipe, lr=lr)
         run = told | dataclasses.asdict(recipe) | {"method": method, "seed": seed}
         run["m"] = args.m if method == "real" else None
