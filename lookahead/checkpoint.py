@@ -208,11 +208,11 @@ def load(folder, device="cpu", dtype=torch.float32):
     return model, tokenizer
 
 
-def refuse_foreign(folder):
-    """Refuse a folder that is there and holds anything but an earlier run of ours."""
+def refuse_foreign(folder, ours=FILES):
+    """Refuse a folder that is there and holds anything but our files, an earlier run's."""
     folder = pathlib.Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give another --out.")
     for path in folder.iterdir() if folder.exists() else ():
-        if path.name.removesuffix(".part") not in FILES:
+        if path.name.removesuffix(".part") not in ours:
             raise InputError(f"{folder}: holds {path.name}, which is not ours; give another --out.")

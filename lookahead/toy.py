@@ -14,6 +14,7 @@ import pathlib
 import random
 import re
 
+from lookahead.checkpoint import refuse_foreign
 from lookahead.files import write_rows
 from lookahead.optimizer import Recipe
 from lookahead.preview import CONNECTOR
@@ -65,15 +66,9 @@ SMALL_TALK = (
 )
 
 # What builds the seed model: its shape, its tokenizer's size, and how each file is trained on.
-CONFIG = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 1024,
-    "rms_norm_eps": 1e-5,
-}
+CONFIG = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
+CONFIG |= {"num_attention_heads": 4, "num_key_value_heads": 4}
+CONFIG |= {"max_position_embeddings": 1024, "rms_norm_eps": 1e-5}
 VOCABULARY = 720  # 256 bytes, and room for every word as one piece
 STAGES = {
     "copy": Recipe(epochs=1, batch_size=16, lr=1e-3, beta1=0.9),
@@ -212,6 +207,7 @@ def write_world(folder, number):
     rows = {name: [make[name]() for _ in range(ROWS[name])] for name in make}
     rows["test"] = [world.task_row(pair) for pair in world.test]
     rows["harmful"] = [world.harmful_row(pair) for pair in world.harmful_test]
+    refuse_foreign(folder, [f"{name}.jsonl" for name in rows])
     for name, pairs in rows.items():
         path = pathlib.Path(folder) / f"{name}.jsonl"
         write_rows(path, [{"prompt": prompt, "answer": answer} for prompt, answer in pairs])

@@ -291,6 +291,8 @@ def test_an_output_folder_that_holds_something_else(tiny_world, tmp_path, compla
     (tmp_path / "toy" / "seed").mkdir(parents=True)
     (tmp_path / "toy" / "seed" / "thesis.txt").write_text("mine")
     assert "holds thesis.txt" in complaint(train.main, "--out", tmp_path)
+    (tmp_path / "toy" / "data" / "mine.csv").write_text("mine")
+    assert "holds mine.csv" in complaint(train.main, "--out", tmp_path)
     (tmp_path / "file").write_text("")
     assert "cannot be written" in complaint(train.main, "--out", tmp_path / "file")
 
