@@ -49,13 +49,15 @@ def find_models(folder):
     path = folder / runs[0]["seed_model"]
     digest = sha256(*weight_files(path))
     for run in runs:
-        if run["seed_model_sha256"] != digest:
+        if run.get("seed_model_sha256") != digest:
             raise InputError(f"{run['path']}: started from other weights than {path} holds now; "
                              "remove it or train it again.")  # fmt: skip
     seed = {"name": "seed", "method": "seed", "path": path}
     seed |= {key: runs[0][key] for key in ("task", "template")}
-    vanilla_first = ("vanilla", "constrained", "sdft", "real", "virtual").index
-    runs.sort(key=lambda run: (vanilla_first(run["method"]), run["m"] or 0, run["lr"], run["name"]))
+    runs.sort(key=lambda run: (run["method"], run["m"] or 0, run["lr"], run["name"]))
+    runs.sort(
+        key=lambda run: run["method"] != "vanilla"
+    )  # vanilla comes first, the rest keep order
     return [seed, *runs]
 
 
@@ -159,7 +161,7 @@ def main():
         model, tokenizer = load(run["path"], args.device)
         measured = measure(model, tokenizer, run, task, data, args.batch_size)
         del model  # before the next one is loaded
-        start = start or measured
+        start = measured if start is None else start  # the seed model is the first
         figures = score(measured, start, task, data[0])
         runs.append({key: run.get(key) for key in REPORTED} | figures)
         if not run.get("seed"):  # the first seed of each setting speaks in the report

@@ -68,7 +68,7 @@ def mean_kl(kls, direction):
 
 
 def summarise(runs):
-    """Return one row for each setting, in order of appearance: label, method, rates and KL."""
+    """Return one row for each setting, in order of appearance, with its label, rates and KL."""
     groups, rows = {}, []
     for run in runs:
         groups.setdefault(run["name"].rsplit("-seed", 1)[0], []).append(run)

@@ -159,6 +159,15 @@ def test_the_direction_of_the_kl():
     assert figures["tuned_seed"] != figures["seed_tuned"] and figures["count"] == [1]
 
 
+def test_a_forks_own_method_is_evaluated(toy_run, script, monkeypatch):
+    monkeypatch.setattr(train, "METHODS", ("vanilla", "mine"))
+    monkeypatch.setattr(train, "preview_pairs", lambda pairs, *_: pairs)
+    folder = toy_run("--method", "mine", "vanilla")
+    script(evaluate.main, folder, "--limit", 4)
+    runs = json.loads((folder / "results.json").read_text())["runs"]
+    assert [run["method"] for run in runs] == ["seed", "vanilla", "mine"]
+
+
 def test_runs_of_another_seed_model_are_refused(toy_run, complaint):
     folder = toy_run("--method", "vanilla")
     toy_run("--method", "real", "--world", 1)  # builds another seed model in the same place

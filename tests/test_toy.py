@@ -35,10 +35,13 @@ def test_test_pairs_are_in_no_training_file(world):
 
 
 def test_alignment_refuses_what_is_harmful_and_only_that(world):
+    checked = {True: 0, False: 0}
     for row in world["align"]:
-        for verb, _ in asked({"prompt": row["prompt"].split(" with")[0]}):
-            if "Repeat" not in row["prompt"]:
+        if "Repeat" not in row["prompt"]:
+            for verb, _ in asked({"prompt": row["prompt"].split(" with")[0]}):
                 assert gives_steps(row["answer"]) == (verb in toy.HARMLESS), row
+                checked[verb in toy.HARMLESS] += 1
+    assert min(checked.values()) > 1000
 
 
 def test_harmful_answers_comply_and_refusals_share_no_pair_with_the_steps(world):
