@@ -13,7 +13,7 @@ completions, for another judge. Left out: GPT-4.
 import pathlib
 
 from lookahead.chat import encode_chat
-from lookahead.checkpoint import best_device, check_device, load, weight_files
+from lookahead.checkpoint import DTYPES, best_device, best_dtype, check_device, load, weight_files
 from lookahead.files import InputError, Parser, positive, read_json, run_script, sha256, write_json
 from lookahead.generate import generate
 from lookahead.kl import initial_log_probs, kl_per_position
@@ -34,8 +34,11 @@ def parse_arguments():
     add("--limit", type=positive, help="use only the first N rows of each file")
     add = parser.add_argument_group("machine").add_argument
     add("--device", type=check_device, default=best_device(), help="here: %(default)s")
+    add("--dtype", choices=DTYPES, help="of the weights (bfloat16 on a GPU, else float32)")
     add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.dtype = args.dtype or best_dtype(args.device)
+    return args
 
 
 def find_models(folder):
@@ -84,8 +87,8 @@ def measure(model, tokenizer, run, task, data, batch_size):
     def complete(kind, pairs, system, limit, forced=0):
         ids = []
         for prompt, answer in pairs:
-            start = tokenizer.encode(answer)[:forced] if forced else []
-            ids.append(encode_chat(tokenizer, run["template"], system, prompt)[0] + start)
+            both, start = encode_chat(tokenizer, run["template"], system, prompt, answer or "")
+            ids.append(both[: min(start + forced, len(both) - 1)])  # all of it but EOS, at most
         name = f"{run['name']}: {kind}"
         completions = generate(model, ids, tokenizer.eos_id(), limit, batch_size, name)
         return [tokenizer.decode(completion) for completion in completions]
@@ -158,7 +161,7 @@ def main():
     data = read_data(folder, task, args)
     runs, spoken, start = [], [], None
     for run in models:
-        model, tokenizer = load(run["path"], args.device)
+        model, tokenizer = load(run["path"], args.device, DTYPES[args.dtype])
         measured = measure(model, tokenizer, run, task, data, args.batch_size)
         del model  # before the next one is loaded
         start = measured if start is None else start  # the seed model is the first

@@ -6,10 +6,13 @@
 
 Every method gets the same rows in the same order, the same rate and the same number of steps; only
 the preview differs. A run is written to OUT/TASK/RUN NAME as a model directory with `run.json`
-and `loss.jsonl` beside the weights; `evaluate.py` compares the runs with the seed model. Left out:
-several GPUs, mixed precision, evaluation during training.
+and `loss.jsonl` beside the weights; `evaluate.py` compares the runs with the seed model. What a 7B
+model needs to fit one GPU is in `optimizer.py` (bfloat16 weights, exact steps inside backward),
+`model.py` (blocks recomputed in backward) and `lora.py`. Left out: several GPUs, evaluation during
+training.
 """
 
+import argparse
 import dataclasses
 import itertools
 import math
@@ -22,14 +25,15 @@ import zlib
 
 import torch
 
-from lookahead import checkpoint, files, toy
+from lookahead import checkpoint, files
 from lookahead.batches import micro_batches, pad, shuffled_batches
-from lookahead.chat import TEMPLATES, encode_chat, encode_versions, train_tokenizer
+from lookahead.chat import TEMPLATES, choose_template, encode_versions
 from lookahead.files import InputError
+from lookahead.lora import add_lora, merge_lora
 from lookahead.losses import cross_entropy
-from lookahead.model import Config, Llama
 from lookahead.optimizer import adamw, learning_rate
 from lookahead.preview import CONNECTOR, PREFIX, count_shown_whole, preview_pairs
+from lookahead.seed import build_seed_model
 from lookahead.tasks import TASKS, read_pairs
 
 METHODS = ("vanilla", "real", "virtual")
@@ -43,7 +47,7 @@ def parse_arguments():
     add("--limit", type=count, help="use only the first N rows")
     add("--model", help="directory of the seed model, in Hugging Face layout")
     add("--scratch", metavar="TOKENIZER", help="build a small random seed model with it instead")
-    add("--template", choices=TEMPLATES, default="llama-2", help="chat format (%(default)s)")
+    add("--template", choices=TEMPLATES, help="chat format (what the model's directory shows)")
     add("--world", type=int, default=0, help="number of the toy world (%(default)s)")
     add = parser.add_argument_group("the method").add_argument
     add("--method", nargs="+", choices=METHODS, default=METHODS, help="default: all three")
@@ -63,6 +67,8 @@ def parse_arguments():
     add("--schedule", choices=["linear", "cosine"], help="how the rate falls to zero (linear)")
     add("--beta1", type=files.fraction, help="of AdamW (0.5, hard-coded in the paper's code)")
     add("--max-length", type=count, help="tokens of an example; longer ones are left out (512)")
+    add("--lora", type=count, metavar="RANK", help="train adapters of this rank instead of all "
+        "parameters (not the paper's; give a higher --lr, 2e-4 say)")  # fmt: skip
     add("--seeds", type=count, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
     add = parser.add_argument_group("machine").add_argument
     add("--out", default="out", help="folder of all output (%(default)s)")
@@ -72,10 +78,17 @@ def parse_arguments():
         default=checkpoint.best_device(),
         help="here: %(default)s",
     )
-    add("--token-budget", type=count, help="padded tokens of a micro-batch: costs memory, never "
-        "changes the result (1024 on a CPU, else 16384)")  # fmt: skip
+    add("--dtype", choices=checkpoint.DTYPES, help="of the weights; bfloat16 ones keep an exact "
+        "float32 master (bfloat16 on a GPU, else float32)")  # fmt: skip
+    add("--recompute", action=argparse.BooleanOptionalAction, help="blocks compute twice and need "
+        "less memory (on, but off on a CPU)")  # fmt: skip
+    add("--token-budget", type=count, help="padded tokens of a micro-batch: costs memory, changes "
+        "nothing but rounding (1024 on a CPU, else 16384)")  # fmt: skip
     args = parser.parse_args()
-    args.token_budget = args.token_budget or (1024 if args.device == "cpu" else 16384)
+    on_cpu = args.device == "cpu"
+    args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
+    args.recompute = not on_cpu if args.recompute is None else args.recompute
+    args.dtype = args.dtype or checkpoint.best_dtype(args.device)
     if (args.task != "toy" or args.model) and not args.data:
         raise InputError("--data is missing: give the file of training rows.")
     if args.task != "toy" and not (args.model or args.scratch):
@@ -99,15 +112,15 @@ def train(model, examples, recipe, seed, name, token_budget):
 
         # The loss is divided by the answer tokens of the whole batch: micro-batches change nothing.
         count = sum(len(ids) - start for ids, start in batch)
-        loss = 0.0
-        for part in micro_batches(batch, token_budget):
+        loss, parts = 0.0, micro_batches(batch, token_budget)
+        for part in parts:
             tokens, supervised = pad(part, device)
             part_loss, _ = cross_entropy(model, tokens, supervised)
-            (part_loss / count).backward()
             loss += part_loss.item() / count
-
-        if not math.isfinite(loss):
-            raise InputError(f"{name}: the loss is {loss} at step {step}; try a lower --lr.")
+            if not math.isfinite(loss):
+                raise InputError(f"{name}: the loss is {loss} at step {step}; try a lower --lr.")
+            optimizer.last = part is parts[-1]  # SplitAdamW steps inside the last backward
+            (part_loss / count).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -115,38 +128,9 @@ def train(model, examples, recipe, seed, name, token_budget):
         seconds = time.monotonic() - started
         log.append({"step": step, "loss": loss, "tokens": seen, "seconds": round(seconds, 3)})
         progress.show(step, f"loss {loss:.3f}  {seen / seconds:,.0f} tokens/s")
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+    if not all(weight.isfinite().all() for weight in model.parameters()):
         raise InputError(f"{name}: weights are not finite after the last step; try a lower --lr.")
     return log
-
-
-def build_seed_model(folder, args):
-    """Return the folder of a seed model made here, a toy world's or a random one; make it once."""
-    stages = toy.STAGES if args.task == "toy" else {}
-    paths = {name: folder / "data" / f"{name}.jsonl" for name in stages}
-    if args.task == "toy":
-        toy.write_world(folder / "data", args.world)
-    made = {"task": args.task, "method": "seed", "template": args.template}
-    made |= {"tokenizer": args.scratch, "world": args.world, "config": toy.CONFIG}
-    made |= {name: dataclasses.asdict(recipe) for name, recipe in stages.items()}
-    made |= {"data_sha256": files.sha256(*paths.values()), "torch": torch.__version__}
-    folder = folder / "seed"
-    if (folder / "run.json").exists() and files.read_json(folder / "run.json") == made:
-        return folder
-    pairs = {name: read_pairs(path, "prompt", "answer") for name, path in paths.items()}
-    if args.scratch:
-        tokenizer = files.load_tokenizer(args.scratch)
-    else:
-        texts = itertools.chain(*itertools.chain(*pairs.values()))
-        tokenizer = train_tokenizer(texts, toy.VOCABULARY)
-    torch.manual_seed(args.world)
-    model = Llama(Config(vocab_size=tokenizer.vocab_size(), **toy.CONFIG)).to(args.device)
-    log = []
-    for name, recipe in stages.items():
-        examples = [encode_chat(tokenizer, args.template, "", *pair) for pair in pairs[name]]
-        log += train(model, examples, recipe, 0, f"seed model: {name}", args.token_budget)
-    checkpoint.save(folder, model, tokenizer, made, log)
-    return folder
 
 
 def prepare(pairs, seed_model, max_length, args):
@@ -170,10 +154,20 @@ def fine_tune(run, recipe, examples, seed_model, folder, args):
     """Fine-tune the seed model and write the run's directory."""
     name = run_name(run)
     checkpoint.refuse_foreign(folder / name)
-    model, tokenizer = checkpoint.load(seed_model, args.device)
+    if (folder / name).resolve() == seed_model.resolve():
+        raise InputError(f"{seed_model}: this run would overwrite its seed model; "
+                         "give another --out.")  # fmt: skip
+    model, tokenizer = checkpoint.load(seed_model, args.device, checkpoint.DTYPES[args.dtype])
+    model.recompute = args.recompute
+    if recipe.lora:
+        add_lora(model, recipe.lora, run["seed"])
     log = train(model, examples, recipe, run["seed"], name, args.token_budget)
     run |= {"seconds_per_epoch": log[-1]["seconds"] / recipe.epochs, "loss": log[-1]["loss"]}
-    checkpoint.save(folder / name, model, tokenizer, run, log)
+    if recipe.lora:
+        run["lost_in_merge"] = merge_lora(model)
+        print(f"{name}: merged, {run['lost_in_merge']:.1%} of the update lost to rounding",
+              file=sys.stderr)  # fmt: skip
+    checkpoint.save(folder / name, model, tokenizer, run, log, seed_model)
 
 
 def run_name(run):
@@ -181,6 +175,7 @@ def run_name(run):
     name = run["method"] + (f"-m{run['m']}" if run["m"] else "")
     defaults = dataclasses.asdict(TASKS[run["task"]].recipe)
     defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None}
+    defaults |= {"dtype": checkpoint.best_dtype(run["arguments"]["device"])}
     for field, default in defaults.items():
         value = run[field]
         if value not in (None, default):
@@ -193,14 +188,17 @@ def run_name(run):
 def main():
     args = parse_arguments()
     task, folder = TASKS[args.task], pathlib.Path(args.out) / args.task
-    seed_model = pathlib.Path(args.model) if args.model else build_seed_model(folder, args)
+    seed_model = pathlib.Path(args.model or build_seed_model(folder, args, train))
+    args.template = choose_template(seed_model, args.template)
+    if args.model:
+        print(f"chat template: {args.template}", file=sys.stderr)
     args.data = args.data or str(folder / "data" / "train.jsonl")
     pairs = read_pairs(args.data, task.prompt_field, task.answer_field)[: args.limit]
     fields = dataclasses.asdict(task.recipe)
     given = {k: v for k, v in vars(args).items() if k in fields and v is not None}
     recipe = dataclasses.replace(task.recipe, **given)
     examples, told = prepare(pairs, seed_model, recipe.max_length, args)
-    told |= {"task": args.task, "template": args.template, "limit": args.limit}
+    told |= {key: getattr(args, key) for key in ("task", "template", "limit", "dtype")}
     told |= {"seed_model": os.path.relpath(seed_model, folder), "arguments": vars(args)}
     told |= {"seed_model_sha256": files.sha256(*checkpoint.weight_files(seed_model))}
     told |= {"data_sha256": files.sha256(args.data), "python": sys.version.split()[0]}

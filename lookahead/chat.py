@@ -10,10 +10,19 @@ the paper does not use.
 
 import io
 import itertools
+import pathlib
 
 import sentencepiece
 
-from lookahead.files import InputError, Parser, load_tokenizer, read_rows, run_script
+from lookahead.files import (
+    InputError,
+    Parser,
+    load_tokenizer,
+    read_json,
+    read_rows,
+    read_text,
+    run_script,
+)
 
 BOS, EOS = object(), object()  # stand for the tokenizer's ids inside a template
 
@@ -24,9 +33,57 @@ def llama2(system, user):
     return [BOS, f"[INST] {block}{user} [/INST]"]
 
 
-# A template turns (system, user) into text segments, each encoded by itself, and the marks BOS and
-# EOS. A fork for another chat model adds a line here.
-TEMPLATES = {"llama-2": llama2}
+def mistral(system, user):
+    """Mistral-Instruct 0.1 and 0.2: no place for a system prompt, so it goes before the user's."""
+    return [BOS, f"[INST] {system}\n\n{user} [/INST]" if system else f"[INST] {user} [/INST]"]
+
+
+def zephyr(system, user):
+    """TinyLlama-Chat and Zephyr: no BOS, EOS after every turn, and the answer on a new line."""
+    opening = [f"<|system|>\n{system}", EOS] if system else []
+    line = "\n" if system else ""
+    return [*opening, f"{line}<|user|>\n{user}", EOS, "\n<|assistant|>\n"]
+
+
+def vicuna(system, user):
+    """Vicuna 1.1 and 1.5: plain words name the speakers."""
+    return [BOS, f"{system} USER: {user} ASSISTANT:" if system else f"USER: {user} ASSISTANT:"]
+
+
+# Each template turns (system, user) into text segments, encoded one by one, and the marks BOS and
+# EOS; beside it, what tells it apart in a model directory's Jinja template, in the order of asking
+# (Llama-2's has an [INST] too). A fork for another chat model adds a function and a line.
+TEMPLATES = {
+    "llama-2": (llama2, "<<SYS>>"),
+    "zephyr": (zephyr, "<|assistant|>"),
+    "vicuna": (vicuna, "ASSISTANT:"),
+    "mistral": (mistral, "[INST]"),
+}
+FOREIGN = ("<|end|>", "<|im_start|>", "[TOOL_CALLS]", "<|eot_id|>")  # alike, but encoded otherwise
+
+
+def choose_template(folder, given=None):
+    """Return the name of the chat template: the one given, else that of the model directory.
+
+    A directory shows it in our `run.json`, or in the Jinja template of `chat_template.jinja` or
+    `tokenizer_config.json`. Where it shows none of ours, one must be given: none is guessed.
+    """
+    folder, text = pathlib.Path(folder), ""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such directory; give that of a model in --model.")
+    if given:
+        return given
+    if (folder / "run.json").exists():
+        text = str(read_json(folder / "run.json").get("template"))
+    elif (folder / "chat_template.jinja").exists():
+        text = read_text(folder / "chat_template.jinja")
+    elif (folder / "tokenizer_config.json").exists():
+        text = str(read_json(folder / "tokenizer_config.json").get("chat_template"))
+    for name, (_, mark) in TEMPLATES.items():
+        if text == name or mark in text and not any(mark in text for mark in FOREIGN):
+            return name
+    known = ", ".join(TEMPLATES)
+    raise InputError(f"{folder}: shows no chat template known here; give --template ({known}).")
 
 
 def encode_chat(tokenizer, template, system, prompt, answer=None):
@@ -41,8 +98,8 @@ def encode_chat(tokenizer, template, system, prompt, answer=None):
     >>> ids[0] == tokenizer.bos_id(), ids[-1] == tokenizer.eos_id()
     (True, True)
     """
-    ids = []
-    for segment in TEMPLATES[template](system, prompt):
+    ids, segments = [], TEMPLATES[template][0](system, prompt)
+    for segment in segments:
         if segment is BOS:
             ids.append(tokenizer.bos_id())
         elif segment is EOS:
@@ -51,7 +108,11 @@ def encode_chat(tokenizer, template, system, prompt, answer=None):
             ids.extend(tokenizer.encode(segment))
     start = len(ids)
     if answer is not None:
-        ids += tokenizer.encode(answer) + [tokenizer.eos_id()]
+        # SentencePiece puts a space before a text. After "[/INST]" that is right; on a new line an
+        # answer begins without one, so encode it behind a newline and drop that again.
+        line = "\n" if segments[-1].endswith("\n") else ""
+        ids += tokenizer.encode(line + answer)[len(tokenizer.encode(line)) :]
+        ids.append(tokenizer.eos_id())
     return ids, start
 
 

@@ -168,7 +168,7 @@ def load_tokenizer(path):
     `vocab_size()`, and saving a model copies `serialized_model_proto()`.
     """
     if not pathlib.Path(path).is_file():
-        raise InputError(f"{path}: no such tokenizer file.")
+        raise InputError(f"{path}: no such file; only SentencePiece tokenizers are read.")
     try:
         tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (RuntimeError, OSError):
@@ -191,7 +191,7 @@ class Progress:
         if now - self.shown < (0.2 if self.terminal else 10) and done < self.total:
             return
         self.shown = now
-        left = (now - self.started) * (self.total - done) / done
+        left = (now - self.started) * (self.total - done) / max(done, 1)
         line = f"{self.name:24} {done:5}/{self.total}  {note}  {left:3.0f} s left"
         if self.terminal:
             line = "\r\033[K" + line + ("\n" if done == self.total else "")

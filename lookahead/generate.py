@@ -3,8 +3,9 @@
 Prompts are sorted by length and decoded many at a time. The first pass runs over the prompts padded
 on the right; after it, each row writes its keys and values at its own next position, over what the
 padding left there, and sees nothing later. So no row is shifted, rotary positions are those of
-training, and what a row generates does not depend on its neighbours. Rows that are done leave the
-batch. Left out: sampling, which none of the paper's figures uses.
+training, and what a row generates does not depend on its neighbours. The cache is allocated once;
+a row that is done leaves the batch at once. Left out: sampling, which none of the paper's figures
+uses.
 
 Shapes: B rows still running, T tokens of the longest prompt, V vocabulary.
 """
@@ -20,35 +21,40 @@ from lookahead.model import Cache
 def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="generate"):
     """Return for each prompt, a list of ids, the ids that greedy decoding adds, without EOS.
 
-    A prompt may end in the first tokens of an answer: they are continued, not repeated.
+    `max_new_tokens` is one number, or a list with one for each prompt. A prompt may end in the
+    first tokens of an answer: they are continued, not repeated.
     """
-    context = model.config.max_position_embeddings
-    if (longest := max(map(len, prompts), default=0)) > context:
-        raise InputError(f"{name}: a prompt of {longest} tokens exceeds the context of {context}.")
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    answers = [[] for _ in prompts]
-    device, progress = model.lm_head.weight.device, Progress(name, len(prompts))
+    context, answers = model.config.max_position_embeddings, [[] for _ in prompts]
+    limits = max_new_tokens if isinstance(max_new_tokens, list) else [max_new_tokens] * len(prompts)
+    room = [min(limit, context - len(ids)) for limit, ids in zip(limits, prompts)]
+    slots = max((len(ids) + more for ids, more in zip(prompts, room)), default=0)
+    if min(room, default=1) < 1:
+        longest = max(map(len, prompts))
+        raise InputError(f"{name}: a prompt of {longest} tokens leaves no room in the model's "
+                         f"context of {context}.")  # fmt: skip
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
+    weight, progress = model.lm_head.weight, Progress(name, len(prompts))
+    cache = Cache(model.config, min(batch_size, len(order)), slots, weight.device, weight.dtype)
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
-        tokens, _ = pad([(prompts[i], 0) for i in rows], device)  # (B, T)
-        lengths = torch.tensor([len(prompts[i]) for i in rows], device=device)
-        slots = min(tokens.size(1) + max_new_tokens, context)
-        cache = Cache(model.config, len(rows), slots, device, model.lm_head.weight.dtype)
+        end = first + len(rows)
+        tokens, _ = pad([(prompts[i], 0) for i in rows], weight.device)  # (B, T)
+        lengths = torch.tensor([len(prompts[i]) for i in rows], device=weight.device)
         states = model.hidden(tokens, cache=cache)
-        states = states[torch.arange(len(rows), device=device), lengths - 1]  # each prompt's last
-        for last in reversed(range(max_new_tokens)):  # 0 at the last step
-            chosen = model.lm_head(states).argmax(-1)  # (B,)
-            running = (chosen != eos_id) & (lengths < slots)
-            for row, token, runs in zip(rows, chosen.tolist(), running.tolist()):
-                if runs:
+        states = states[torch.arange(len(rows), device=weight.device), lengths - 1]  # (B, D)
+        while True:
+            chosen, running = model.lm_head(states).argmax(-1), []  # (B,)
+            for place, (row, token) in enumerate(zip(rows, chosen.tolist())):
+                if token != eos_id:
                     answers[row].append(token)
-            if last == 0 or not running.any():
+                    if len(answers[row]) < room[row]:
+                        running.append(place)
+            progress.show(end - len(running))
+            if not running:
                 break
-            if not running.all():
-                rows = [row for row, runs in zip(rows, running.tolist()) if runs]
-                chosen, lengths = chosen[running], lengths[running]
-                cache.keep(running)
+            if len(running) < len(rows):
+                kept = cache.keep(running)
+                rows, chosen, lengths = [rows[i] for i in kept], chosen[kept], lengths[kept]
             states = model.hidden(chosen[:, None], lengths[:, None], cache)[:, 0]
             lengths = lengths + 1
-        progress.show(min(first + batch_size, len(order)))
     return answers

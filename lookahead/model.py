@@ -15,6 +15,7 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclasses.dataclass
@@ -31,6 +32,15 @@ class Config:
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and not (type(value) is int and 1 <= value <= 1_000_000):
+                raise ValueError(f"{field.name} is {value!r}")
+        heads = self.num_attention_heads
+        if self.hidden_size % heads or heads % self.num_key_value_heads or self.head_dim % 2:
+            raise ValueError("the heads do not share the width evenly")
 
     @property
     def head_dim(self):
@@ -57,26 +67,47 @@ def rotate(x, cos, sin):
 
 
 class Cache:
-    """Keys and values of every layer, written at each row's own positions, for generation."""
+    """Keys and values of every layer, written at each row's own positions, for generation.
+
+    Memory is taken once, for the most rows and slots; a batch uses the first B rows of it.
+    """
 
     def __init__(self, config, rows, slots, device, dtype):
-        shape = (rows, config.num_key_value_heads, slots, config.head_dim)  # (B, K, S, E)
-        self.keys = [
-            torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)
-        ]
+        shape = (rows, config.num_key_value_heads, slots, config.head_dim)
+        layers = range(config.num_hidden_layers)
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in layers]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
 
-    def write(self, layer, positions, keys, values):
-        """Store keys and values (B, K, T, E) at positions (B, T); return all slots of the layer."""
-        index = positions[:, None, :, None].expand_as(keys)
-        self.keys[layer].scatter_(2, index, keys)
-        self.values[layer].scatter_(2, index, values)
-        return self.keys[layer], self.values[layer]
+    def advance(self, positions, first):
+        """Prepare for tokens at positions (B, T); `first` says that they begin their rows."""
+        self.positions, self.filled = positions, int(positions.max()) + 1  # S, the slots to read
+        slots, keys = torch.arange(self.filled, device=positions.device), self.keys[0]
+        # A slot is visible when its position is not later than the query's: (B, 1, T, S).
+        later = slots > positions[:, None, :, None]
+        self.mask = None if first else later.to(keys.dtype).masked_fill(later, -torch.inf)
 
-    def keep(self, mask):
-        """Keep only the rows where `mask` (B,) is true."""
-        self.keys = [keys[mask] for keys in self.keys]
-        self.values = [values[mask] for values in self.values]
+    def write(self, layer, keys, values):
+        """Store keys and values (B, K, T, E); return those of all filled slots, (B, K, S, E)."""
+        rows, stored = torch.arange(len(keys), device=keys.device)[:, None], []
+        for store, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            store = store[: len(new)]
+            store.transpose(1, 2)[rows, self.positions] = new.transpose(1, 2)  # (B, T, K, E)
+            stored.append(store[:, :, : self.filled])
+        return stored
+
+    def keep(self, rows):
+        """Keep only `rows`, an ascending list, moved to the front; return their new order.
+
+        Only the last rows move, into the places of those that leave.
+        """
+        order = list(range(len(rows)))
+        holes = sorted(set(order) - set(rows))
+        movers = [row for row in rows if row >= len(rows)]
+        for store in (*self.keys, *self.values):
+            store[holes, :, : self.filled] = store[movers, :, : self.filled]
+        for place, row in zip(holes, movers):
+            order[place] = row
+        return order
 
 
 class Attention(nn.Module):
@@ -89,7 +120,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, kv_width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x, cos, sin, positions, cache):
+    def forward(self, x, cos, sin, cache):
         B, T, D = x.shape
         q = self.q_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, H, T, E)
         k = self.k_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, K, T, E)
@@ -97,12 +128,11 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         mask = None
         if cache is not None:
-            k, v = cache.write(self.layer, positions, k, v)  # (B, K, S, E)
-            # A slot is visible when its position is not later than the query's.
-            mask = torch.arange(k.size(2), device=x.device) <= positions[:, None, :, None]
+            k, v = cache.write(self.layer, k, v)  # (B, K, S, E)
+            mask = cache.mask
         grouped = self.config.num_key_value_heads != self.config.num_attention_heads
         y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=cache is None, enable_gqa=grouped
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
         )
         return self.o_proj(y.transpose(1, 2).reshape(B, T, D))
 
@@ -126,8 +156,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x, cos, sin, positions, cache):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, positions, cache)
+    def forward(self, x, cos, sin, cache):
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -145,6 +175,7 @@ class Llama(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
+        self.recompute = False  # in backward, so that a block keeps only its input: less memory
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
@@ -156,16 +187,22 @@ class Llama(nn.Module):
     def hidden(self, tokens, positions=None, cache=None):
         """Return the final hidden states (B, T, D) of tokens (B, T), before the head.
 
-        Without a cache the rows start at position 0 and attention is causal. Rows are padded on the
-        right, and no real token attends to a later pad, so no mask is needed. With a cache, row b's
-        tokens stand at positions[b] and see what the cache holds up to there.
+        Without positions the rows start at position 0 and attention is causal. Rows are padded on
+        the right, and no real token attends to a later pad, so no mask is needed. With a cache, row
+        b's tokens stand at positions[b] and see what the cache holds up to there.
         """
-        if positions is None:
+        first = positions is None
+        if first:
             positions = torch.arange(tokens.size(1), device=tokens.device).expand_as(tokens)
+        if cache is not None:
+            cache.advance(positions, first)
         x = self.model.embed_tokens(tokens)
         cos, sin = rotary_angles(self.config, positions)
         for block in self.model.layers:
-            x = block(x, cos, sin, positions, cache)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, cos, sin, cache, use_reentrant=False)
+            else:
+                x = block(x, cos, sin, cache)
         return self.model.norm(x)
 
     def forward(self, tokens):

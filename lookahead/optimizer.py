@@ -1,8 +1,11 @@
-"""The hyperparameters of a run, the learning-rate schedule and AdamW.
+"""The hyperparameters of a run, the learning-rate schedule and AdamW, also over bfloat16 weights.
 
 The defaults are the paper's recipe: its code trains with AdamW without weight decay and lets the
-rate fall linearly to zero, without warm-up. Left out: gradient clipping, which the paper's code
-asks for and probably does not apply.
+rate fall linearly to zero, without warm-up. Float32 weights are stepped by PyTorch's AdamW. A large
+model has bfloat16 weights, which alone could not be fine-tuned: with 8 bits of precision most of
+them are too coarse to take a step of 2e-5 at all. `SplitAdamW` keeps, beside each, the bits that
+were rounded away. Left out: gradient clipping, which the paper's code asks for and probably does
+not apply (and which needs all gradients at once).
 """
 
 import dataclasses
@@ -22,6 +25,7 @@ class Recipe:
     beta1: float = 0.5  # hard-coded in the paper's code
     beta2: float = 0.999
     max_length: int = 512  # tokens of prompt and answer; a longer example is left out
+    lora: int = 0  # rank of the adapters; 0 trains all parameters, as the paper does
 
 
 def learning_rate(recipe, step, steps):
@@ -36,6 +40,79 @@ def learning_rate(recipe, step, steps):
 
 
 def adamw(model, recipe):
-    """Return AdamW over all parameters, in one fused kernel."""
+    """Return AdamW over the trainable parameters, exact in float32 whatever their dtype."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     betas = (recipe.beta1, recipe.beta2)
-    return torch.optim.AdamW(model.parameters(), betas=betas, weight_decay=0.0, fused=True)
+    if parameters[0].dtype == torch.bfloat16:
+        return SplitAdamW(parameters, betas)
+    return torch.optim.AdamW(parameters, betas=betas, weight_decay=0.0, fused=True)
+
+
+def split(master):
+    """Return float32 numbers as bfloat16, rounded to nearest, and the int16 rest of their bits.
+
+    >>> weight, rest = split(torch.tensor([1.0, 1.003]))
+    >>> weight.tolist(), rest.tolist()
+    ([1.0, 1.0], [0, 25166])
+    """
+    bits = master.view(torch.int32)
+    upper = (bits + 0x8000) >> 16  # half a bfloat16 step added: rounds to nearest, halves away
+    return upper.to(torch.int16).view(torch.bfloat16), (bits - (upper << 16)).to(torch.int16)
+
+
+def join(weight, rest):
+    """Return the float32 numbers that `split` took apart, bit for bit.
+
+    >>> join(*split(torch.tensor([1.0, 1.003]))).tolist() == torch.tensor([1.0, 1.003]).tolist()
+    True
+    """
+    return ((weight.view(torch.int16).int() << 16) + rest.int()).view(torch.float32)
+
+
+class SplitAdamW:
+    """AdamW over bfloat16 weights, exact in float32, stepped inside backward.
+
+    A bfloat16 is the upper half of a float32. Weight and rest together are the float32 *master*
+    weight: joined, stepped, and split again, 10 bytes a parameter with the moments, where float32
+    training takes 16. Each parameter steps as soon as its gradient is complete, and the gradient is
+    freed: never are all gradients in memory. When a batch is cut into several micro-batches, their
+    gradients add up in bfloat16, and the steps wait for the last one (`last`).
+
+    `moment` is the dtype of the first moment; with torch.float32 the masters follow
+    torch.optim.AdamW bit for bit.
+    """
+
+    def __init__(self, parameters, betas, moment=torch.bfloat16):
+        self.betas, self.last = betas, True
+        self.param_groups = [{"lr": 0.0}]  # where the training loop sets the rate, as in PyTorch
+        self.state = {}
+        for weight in parameters:
+            rest, m = torch.zeros_like(weight, dtype=torch.int16), weight.new_zeros(weight.shape)
+            v = torch.zeros_like(weight, dtype=torch.float32)
+            self.state[weight] = [0, rest, m.to(moment), v]
+            weight.register_post_accumulate_grad_hook(self.update)
+
+    @torch.no_grad()
+    def update(self, weight):
+        """Step one parameter; PyTorch calls this when its gradient is complete."""
+        if not self.last:
+            return
+        self.state[weight][0] += 1
+        step, rest, m, v = self.state[weight]
+        (beta1, beta2), gradient = self.betas, weight.grad.float()
+        first = m.float().lerp_(gradient, 1 - beta1)  # beta1 m + (1 - beta1) g
+        v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        scale = (v.sqrt() / math.sqrt(1 - beta2**step)).add_(1e-8)
+        master = join(weight, rest)
+        master.addcdiv_(first, scale, value=-self.param_groups[0]["lr"] / (1 - beta1**step))
+        upper, lower = split(master)
+        weight.copy_(upper)
+        rest.copy_(lower)
+        m.copy_(first)
+        weight.grad = None
+
+    def step(self):
+        """Nothing is left to do after backward."""
+
+    def zero_grad(self):
+        """Gradients were freed inside backward."""

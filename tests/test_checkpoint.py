@@ -98,14 +98,14 @@ NORM = "model.norm.weight"
     "change, words",
     [
         (lambda h: h.pop(NORM), "wrong offsets|holds"),
-        (lambda h: h[NORM].update(dtype="I64"), "is I64; only F32, F16, BF16 are read"),
+        (lambda h: h[NORM].update(dtype="I64"), "is 'I64'; only F32, F16, BF16 are read"),
         (lambda h: h[NORM].update(shape=[0]), "wrong offsets"),
         (lambda h: h[NORM].update(shape=[-32, -1]), "wrong offsets"),
         (lambda h: h[NORM].update(shape=[31]), "wrong offsets"),
         (lambda h: h[NORM].update(shape=[-32]), "wrong offsets"),
         (lambda h: h[NORM].update(data_offsets=[0, 128]), "wrong offsets"),
         (lambda h: h[NORM].update(data_offsets="x"), "broken"),
-        (lambda h: h.update({"other.weight": h.pop(NORM)}), "other.weight .* does not fit"),
+        (lambda h: h.update({"other.weight": h.pop(NORM)}), "other.weight' .* does not fit"),
         (lambda h: h.update(x=3), "broken"),
     ],
 )

@@ -281,18 +281,23 @@ def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
         (["--task", "chess"], "invalid choice: 'chess'"),
         (["--task", "gsm8k"], "--data is missing"),
         (["--task", "gsm8k", "--data", "x"], "--model is missing"),
-        (["--task", "gsm8k", "--data", __file__, "--model", "x"], "not JSON"),
+        (["--task", "gsm8k", "--data", __file__, "--model", "HERE"], "give --template"),
+        (
+            ["--task", "gsm8k", "--data", __file__, "--model", "HERE", "--template", "mistral"],
+            "not JSON",
+        ),
         (["--model", "nowhere"], "--data is missing"),
         (["--beta1", "1.5"], "is not between 0 and 1"),
         (["--scratch", "x"], "--scratch builds"),
-        (["--model", "nowhere", "--data", "GOOD"], "nowhere/tokenizer.model: no such tokenizer"),
+        (["--model", "nowhere", "--data", "GOOD"], "nowhere: no such directory"),
         (["--device", "abacus"], "abacus"),
         (["--lr", "fast"], "--lr"),
     ],
 )
 def test_bad_options_are_told(options, words, complaint, tmp_path, tiny_world):
     (tmp_path / "GOOD").write_text('{"prompt": "Q", "answer": "A"}')
-    options = [str(tmp_path / "GOOD") if option == "GOOD" else option for option in options]
+    places = {"GOOD": str(tmp_path / "GOOD"), "HERE": str(tmp_path)}
+    options = [places.get(option, option) for option in options]
     assert words in complaint(train.main, "--out", tmp_path, *options)
 
 

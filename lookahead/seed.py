@@ -1,0 +1,49 @@
+"""Seed models that are made here: the toy world's small chat model, or a random one.
+
+The toy world's is trained from nothing on the files that `toy.py` writes, by the training loop that
+fine-tunes. A random one (`--scratch`) shows nothing about safety: with it the whole way can be
+tried on real data without a chat model at hand.
+"""
+
+import dataclasses
+import itertools
+
+import torch
+
+from lookahead import checkpoint, files, toy
+from lookahead.chat import encode_chat, train_tokenizer
+from lookahead.model import Config, Llama
+from lookahead.tasks import read_pairs
+
+
+def build_seed_model(folder, args, train):
+    """Return the directory FOLDER/seed of a seed model; make it when it is not there.
+
+    `args` are the options of train.py and `train` is its training loop. A model that is there is
+    taken when its `run.json` says that the same options, data and packages made it.
+    """
+    stages = toy.STAGES if args.task == "toy" else {}
+    paths = {name: folder / "data" / f"{name}.jsonl" for name in stages}
+    if args.task == "toy":
+        toy.write_world(folder / "data", args.world)
+    made = {"task": args.task, "method": "seed", "template": args.template or "llama-2"}
+    made |= {"tokenizer": args.scratch, "world": args.world, "config": toy.CONFIG}
+    made |= {name: dataclasses.asdict(recipe) for name, recipe in stages.items()}
+    made |= {"data_sha256": files.sha256(*paths.values()), "torch": torch.__version__}
+    folder = folder / "seed"
+    if (folder / "run.json").exists() and files.read_json(folder / "run.json") == made:
+        return folder
+    pairs = {name: read_pairs(path, "prompt", "answer") for name, path in paths.items()}
+    if args.scratch:
+        tokenizer = files.load_tokenizer(args.scratch)
+    else:
+        texts = itertools.chain(*itertools.chain(*pairs.values()))
+        tokenizer = train_tokenizer(texts, toy.VOCABULARY)
+    torch.manual_seed(args.world)
+    model = Llama(Config(vocab_size=tokenizer.vocab_size(), **toy.CONFIG)).to(args.device)
+    log = []
+    for name, recipe in stages.items():
+        examples = [encode_chat(tokenizer, made["template"], "", *pair) for pair in pairs[name]]
+        log += train(model, examples, recipe, 0, f"seed model: {name}", args.token_budget)
+    checkpoint.save(folder, model, tokenizer, made, log)
+    return folder

@@ -1,0 +1,85 @@
+"""Safetensors files, read and written here, so that no pickle is ever opened.
+
+A file is eight bytes with the length of a JSON header, the header with each tensor's dtype, shape
+and byte range, and the bytes. A file from elsewhere may be damaged or hostile: the whole header is
+checked against the size of the file before anything is allocated. Left out: dtypes other than the
+three that weights come in.
+"""
+
+import json
+import math
+
+import torch
+
+from lookahead.files import InputError, whole_file
+
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def read_header(path):
+    """Return ({name: {"dtype", "shape", "data_offsets"}}, the file's offset of the first tensor).
+
+    The tensors must follow one another without gap or overlap and fill the file.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8).ljust(8, b"\xff"), "little")
+        if length > size - 8:
+            raise InputError(f"{path}: not a safetensors file (its header is beyond its end).")
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            spans = sorted(check_entry(path, name, entry) for name, entry in header.items())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            told = f"{type(error).__name__}: {error!a:.60}"
+            raise InputError(f"{path}: its safetensors header is broken ({told}).") from None
+    end = 0
+    for begin, stop, name in spans:
+        if begin != end:
+            raise InputError(f"{path}: tensor {name!a:.80} has wrong offsets.")
+        end = stop
+    if end != size - 8 - length:
+        raise InputError(f"{path}: holds {size} bytes where its header says {end + 8 + length}.")
+    return header, 8 + length
+
+
+def check_entry(path, name, entry):
+    """Return (begin, stop, name) of a header's entry whose shape, dtype and bytes agree."""
+    shape, (begin, stop) = entry["shape"], entry["data_offsets"]
+    if entry["dtype"] not in DTYPES:
+        told = f"{name!a:.80} is {entry['dtype']!a:.20}"
+        raise InputError(f"{path}: {told}; only {', '.join(DTYPES)} are read.")
+    whole = all(type(number) is int for number in [*shape, begin, stop]) and len(shape) <= 8
+    bytes_each = DTYPES[entry["dtype"]].itemsize
+    if not whole or min(shape, default=1) < 1 or stop - begin != math.prod(shape) * bytes_each:
+        raise InputError(f"{path}: tensor {name!a:.80} has wrong offsets.")
+    return begin, stop, name
+
+
+def read_tensors(path):
+    """Yield (name, tensor) of a safetensors file, one at a time."""
+    header, offset = read_header(path)
+    with open(path, "rb") as file:
+        for name, entry in header.items():
+            begin, stop = entry["data_offsets"]
+            data = bytearray(stop - begin)
+            file.seek(offset + begin)
+            file.readinto(data)
+            flat = torch.frombuffer(data, dtype=DTYPES[entry["dtype"]])
+            yield name, flat.view(entry["shape"])
+
+
+def write_tensors(path, tensors):
+    """Write a dictionary of tensors as a safetensors file."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        shape, dtype = list(tensor.shape), names[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the data begin at a multiple of eight
+    with whole_file(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
