@@ -179,7 +179,7 @@ def run_name(run):
     for field, default in defaults.items():
         value = run[field]
         if value not in (None, default):
-            if isinstance(value, str):  # a readable start, and a sum that tells texts apart
+            if not re.fullmatch(r"[\w.-]{1,20}", str(value)):  # a text: its start, and a sum of it
                 value = re.sub(r"\W+", "_", value)[:20] + f".{zlib.crc32(value.encode()):08x}"
             name += f"-{field.replace('_', '')}{value}"
     return f"{name}-seed{run['seed']}"

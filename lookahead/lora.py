@@ -54,10 +54,10 @@ def merge_lora(model):
     wanted = missed = 0.0
     for parent, name, layer in linear_layers(model):
         weight, update = layer.linear.weight, SCALE * layer.B @ layer.A
-        before = weight.float()
-        weight.copy_(before + update)
+        merged = weight + update  # in float32
+        weight.copy_(merged)
         wanted += update.square().sum().item()
-        missed += (weight.float() - before - update).square().sum().item()
+        missed += (weight - merged).square().sum().item()
         setattr(parent, name, layer.linear)
     model.requires_grad_(True)
     return (missed / wanted) ** 0.5 if wanted else 0.0

@@ -1,5 +1,7 @@
 """Chapter 2: ids of the chat format, what is supervised, and text that cannot become structure."""
 
+import json
+
 import pytest
 
 from lookahead import chat
@@ -18,11 +20,81 @@ def test_llama2_format(llama2_tokenizer):
     assert ids[:start] == [1, *llama2_tokenizer.encode(text)]
 
 
-def test_supervised_ids_are_the_answer_and_eos(tokenizer):
+# Each format's definition as text, and its ids with the tokenizer that three of the four models use
+# (all but Mistral's).
+FORMATS = {
+    "llama-2": "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello</s>",
+    "mistral": "<s>[INST] Be kind.\n\nHi [/INST] Hello</s>",
+    "zephyr": "<|system|>\nBe kind.</s>\n<|user|>\nHi</s>\n<|assistant|>\nHello</s>",
+    "vicuna": "<s>Be kind. USER: Hi ASSISTANT: Hello</s>",
+}
+OPEN, CLOSE = [518, 25580, 29962], [518, 29914, 25580, 29962]  # "[INST]" and " [/INST]"
+BE_KIND, ROLE = [1522, 2924, 29889], [29966, 29989]
+SYSTEM = [3532, 14816, 29903, 6778, 13, 3629, 2924, 29889, 13, 29966, 829, 14816, 29903, 6778]
+IDS = {
+    "llama-2": [1, *OPEN, *SYSTEM, 13, 13, 18567, *CLOSE, 15043, 2],
+    "mistral": [1, *OPEN, *BE_KIND, 13, 13, 18567, *CLOSE, 15043, 2],
+    "zephyr": [529, 29989, 5205, 29989, 29958, 13, 3629, 2924, 29889, 2]
+    + [29871, 13, *ROLE, 1792, 29989, 29958, 13, 18567, 2]
+    + [29871, 13, *ROLE, 465, 22137, 29989, 29958, 13, 10994, 2],
+    "vicuna": [1, *BE_KIND, 3148, 1001, 29901, 6324, 319, 1799, 9047, 13566, 29901, 15043, 2],
+}
+
+
+@pytest.mark.parametrize("template", FORMATS)
+def test_ids_of_each_format(template, llama2_tokenizer, tmp_path):
+    assert set(FORMATS) == set(chat.TEMPLATES)
+    ids, start = encode_chat(llama2_tokenizer, template, "Be kind.", "Hi", "Hello")
+    assert ids == IDS[template] and start == len(ids) - 2
+    assert llama2_tokenizer.decode(ids[start:-1]) == "Hello"
+    transformers, _ = pytest.importorskip("transformers"), pytest.importorskip("google.protobuf")
+    (tmp_path / "tokenizer.model").write_bytes(llama2_tokenizer.serialized_model_proto())
+    peer = transformers.LlamaTokenizer.from_pretrained(tmp_path, legacy=True)
+    assert peer(FORMATS[template], add_special_tokens=False).input_ids == ids
+
+
+@pytest.mark.parametrize(
+    "template, text",
+    [
+        ("llama-2", "[INST] Hi [/INST]"),
+        ("mistral", "[INST] Hi [/INST]"),
+        ("zephyr", "<|user|>\nHi \n<|assistant|>\n"),  # SentencePiece begins a text with a space
+        ("vicuna", "USER: Hi ASSISTANT:"),
+    ],
+)
+def test_without_a_system_prompt(template, text, llama2_tokenizer):
+    ids, start = encode_chat(llama2_tokenizer, template, "", "Hi")
+    assert llama2_tokenizer.decode(ids) == text and len(ids) == start
+
+
+@pytest.mark.parametrize("template", FORMATS)
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.jinja", "run.json"])
+def test_the_template_is_recognised(template, file, tmp_path):
+    jinja = "{{ bos_token }}" + FORMATS[template] + "{{ message['content'] }}"
+    text = {"chat_template.jinja": jinja, "run.json": json.dumps({"template": template})}
+    (tmp_path / file).write_text(text.get(file, json.dumps({"chat_template": jinja})))
+    assert chat.choose_template(tmp_path) == template
+    assert chat.choose_template(tmp_path, "vicuna") == "vicuna"
+
+
+@pytest.mark.parametrize("jinja", ["<|user|>Hi<|end|><|assistant|>", "[INST] [TOOL_CALLS]", "Hi"])
+def test_an_unknown_template_is_not_guessed(jinja, tmp_path):
+    for config in ({"chat_template": jinja}, {}):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        with pytest.raises(InputError, match="shows no chat template known here; give --template"):
+            chat.choose_template(tmp_path)
+    with pytest.raises(InputError, match="no such directory"):
+        chat.choose_template(tmp_path / "nowhere", "vicuna")
+
+
+@pytest.mark.parametrize("template", FORMATS)
+def test_supervised_ids_are_the_answer_and_eos(template, tokenizer):
     for answer in ("It is 42.", HOSTILE, "\U0001f600\n"):
-        ids, start = encode_chat(tokenizer, "llama-2", "S", "What?", answer)
-        assert ids[start:] == tokenizer.encode(answer) + [tokenizer.eos_id()]
+        ids, start = encode_chat(tokenizer, template, "S", "What?", answer)
+        assert ids[-1] == tokenizer.eos_id()
         assert tokenizer.decode(ids[start:-1]) == answer
+        if template != "zephyr":
+            assert ids[start:-1] == tokenizer.encode(answer)
 
 
 def test_a_generation_prompt_is_the_training_prompt(tokenizer):

@@ -3,13 +3,17 @@
 import dataclasses
 import json
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
 from conftest import tiny
 
-from lookahead.checkpoint import load, read_tensors, refuse_foreign, save, write_tensors
+from lookahead.checkpoint import load, refuse_foreign, save
 from lookahead.files import InputError
+from lookahead.model import Config, Llama
+from lookahead.tensors import read_tensors, write_tensors
 
 
 @pytest.fixture
@@ -41,18 +45,85 @@ def test_transformers_loads_it(tmp_path, tokenizer, tied):
     torch.testing.assert_close(model(tokens), peer(tokens).logits, atol=1e-4, rtol=0)
 
 
-def test_what_transformers_saved_is_loaded(tmp_path, tokenizer):
+SHAPES = {
+    "Llama-2": {},
+    "TinyLlama, grouped": {"num_key_value_heads": 1, "rope_theta": 500.0, "rms_norm_eps": 1e-3},
+    "tied": {"tie_word_embeddings": True},
+    "Mistral 0.2": {"model_type": "mistral", "rope_theta": 1e6, "sliding_window": None},
+    "Mistral 0.1, within its window": {"model_type": "mistral", "sliding_window": 128},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("limit", ["20KB", "1GB"])
+def test_what_transformers_saved_is_loaded(shape, limit, dtype, tmp_path, tokenizer):
     transformers = pytest.importorskip("transformers")
-    fields = dataclasses.asdict(tiny(400).config) | {"rope_theta": 500.0}
-    config = transformers.LlamaConfig(**fields)
-    peer = transformers.LlamaForCausalLM(config).eval()
-    peer.save_pretrained(tmp_path, max_shard_size="20KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    fields = dataclasses.asdict(tiny(400).config) | SHAPES[shape]
+    config = transformers.AutoConfig.for_model(**({"model_type": "llama"} | fields))
+    torch.manual_seed(0)
+    peer = transformers.AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).eval()
+    peer.save_pretrained(tmp_path, max_shard_size=limit)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (limit == "20KB")
     (tmp_path / "tokenizer.model").write_bytes(tokenizer.serialized_model_proto())
     model, _ = load(tmp_path)
-    assert model.config.rope_theta == 500.0
     tokens = torch.randint(0, 97, (3, 17))
-    torch.testing.assert_close(model(tokens), peer(tokens).logits, atol=1e-4, rtol=0)
+    expected = peer.float()(tokens).logits
+    assert expected.std() > 0.05
+    torch.testing.assert_close(model(tokens), expected, atol=1e-4, rtol=0)
+    save(tmp_path / "tuned", model, tokenizer, {}, seed_model=tmp_path)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "tuned").eval()
+    assert type(again) is type(peer) and again.dtype == torch.float32
+    torch.testing.assert_close(again(tokens).logits, expected, atol=1e-4, rtol=0)
+
+
+def test_loading_in_bfloat16_rounds_and_is_saved_as_such(folder, tmp_path, tokenizer):
+    fine, coarse = load(folder)[0], load(folder, dtype=torch.bfloat16)[0]
+    for name, tensor in fine.state_dict().items():
+        assert torch.equal(coarse.state_dict()[name], tensor.bfloat16())
+    save(tmp_path / "again", coarse, tokenizer, {}, seed_model=folder)
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert (
+        dict(read_tensors(tmp_path / "again" / "model.safetensors"))[NORM].dtype == torch.bfloat16
+    )
+
+
+def test_the_tokenizer_loads_in_transformers(folder, tokenizer):
+    transformers, _ = pytest.importorskip("transformers"), pytest.importorskip("google.protobuf")
+    peer = transformers.AutoTokenizer.from_pretrained(folder)
+    for text in (
+        "Hi. Hello. What is 6 * 7?",
+        "two  spaces",
+        "[INST] Hi. [/INST]",
+        "a\nb \U0001f600",
+    ):
+        assert peer(text).input_ids == [tokenizer.bos_id(), *tokenizer.encode(text)]
+    assert peer.eos_token_id == tokenizer.eos_id()
+
+
+def test_a_fine_tuned_model_has_the_files_of_its_seed_model(folder, tmp_path, tokenizer):
+    (folder / "chat_template.jinja").write_text("[INST]")
+    (folder / "generation_config.json").write_text("{}")
+    save(tmp_path / "tuned", tiny(400), tokenizer, {}, seed_model=folder)
+    for name in ("chat_template.jinja", "generation_config.json", "tokenizer.model"):
+        assert (tmp_path / "tuned" / name).read_bytes() == (folder / name).read_bytes()
+    (folder / "chat_template.jinja").unlink()
+    save(tmp_path / "tuned", tiny(400), tokenizer, {}, seed_model=folder)
+    assert not (tmp_path / "tuned" / "chat_template.jinja").exists()
+
+
+def test_loading_takes_memory_for_one_copy(tmp_path, tokenizer):
+    config = Config(400, 512, 2048, 12, 8, 8)
+    save(tmp_path, Llama(config), tokenizer, {})
+    code = (
+        "import resource, sys\n"
+        "from lookahead.checkpoint import load\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\nload(sys.argv[1])\nprint(peak() - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    size = (tmp_path / "model.safetensors").stat().st_size / 1024
+    assert size > 190_000 and int(run.stdout) < 1.25 * size, run.stderr
 
 
 @pytest.mark.parametrize(
@@ -62,7 +133,11 @@ def test_what_transformers_saved_is_loaded(tmp_path, tokenizer):
         ("attention_bias", True),
         ("head_dim", 16),
         ("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
+        ("rope_parameters", {"rope_type": "llama3", "factor": 2.0}),
         ("hidden_act", "gelu"),
+        ("mlp_bias", True),
+        ("quantization_config", {"bits": 4}),
+        ("sliding_window", 64),
     ],
 )
 def test_what_the_model_does_not_compute_is_refused_by_name(folder, field, value):
@@ -70,6 +145,59 @@ def test_what_the_model_does_not_compute_is_refused_by_name(folder, field, value
     (folder / "config.json").write_text(json.dumps(fields))
     with pytest.raises(InputError, match=f"config.json: {field} "):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("hidden_size", "wide"),
+        ("hidden_size", 33),
+        ("num_attention_heads", 3),
+        ("num_key_value_heads", 3),
+        ("num_hidden_layers", 10**12),
+        ("vocab_size", -1),
+        ("vocab_size", True),
+        ("intermediate_size", None),
+        ("rope_parameters", [1]),
+        ("sliding_window", "long"),
+    ],
+)
+def test_a_configuration_without_sense_is_told(folder, field, value):
+    fields = json.loads((folder / "config.json").read_text()) | {field: value}
+    (folder / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(InputError, match="not a Llama configuration"):
+        load(folder)
+
+
+def test_nothing_is_loaded_before_all_is_checked(folder, monkeypatch):
+    monkeypatch.setattr("lookahead.checkpoint.read_tensors", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        load(folder)
+    fields = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 3}
+    (folder / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(InputError, match="9 tensors are missing, model.layers.2"):
+        load(folder)
+
+
+def test_shards_stay_in_their_directory_and_hold_each_tensor_once(folder):
+    tensors = dict(read_tensors(folder / "model.safetensors"))
+    (folder / "model.safetensors").unlink()
+    write_tensors(folder / "a.safetensors", tensors)
+    write_tensors(folder / "b.safetensors", {NORM: tensors[NORM]})
+    index = folder / "model.safetensors.index.json"
+    for shards, words in (
+        (["a.safetensors"], None),
+        (["a.safetensors", "b.safetensors"], "norm.weight' .* comes twice"),
+        (["../model/a.safetensors"], "no such file"),
+        (["c.safetensors"], "no such file"),
+        ([["a.safetensors"]], "has no weight_map"),
+    ):
+        index.write_text(json.dumps({"weight_map": dict(enumerate(shards))}))
+        if words:
+            with pytest.raises(InputError, match=words):
+                load(folder)
+        else:
+            load(folder)
 
 
 def test_the_file_is_safetensors(tmp_path):
@@ -107,11 +235,24 @@ NORM = "model.norm.weight"
         (lambda h: h[NORM].update(data_offsets="x"), "broken"),
         (lambda h: h.update({"other.weight": h.pop(NORM)}), "other.weight' .* does not fit"),
         (lambda h: h.update(x=3), "broken"),
+        (lambda h: h[NORM].update(data_offsets=[0.0, 128.0]), "wrong offsets"),
+        (lambda h: h[NORM].update(shape=[32.0]), "wrong offsets"),
+        (lambda h: h[NORM].update(shape=[True] * 5 + [32]), "wrong offsets"),
+        (lambda h: h[NORM].update(shape=[10**9] * 10**5), "wrong offsets"),
+        (lambda h: h[NORM].update(dtype=["F32"]), "broken"),
+        (lambda h: h.update({"\ud800": h.pop(NORM)}), "does not fit"),
     ],
 )
 def test_a_wrong_header_is_told(folder, change, words):
     rewrite(folder / "model.safetensors", change)
     with pytest.raises(InputError, match=words):
+        load(folder)
+
+
+@pytest.mark.parametrize("text", [b"[" * 10**5, b"\xff" * 9, b"[]", b"null", b'{"a": {}}'])
+def test_a_header_that_is_no_header_is_told(folder, text):
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(InputError, match="header is broken"):
         load(folder)
 
 

@@ -1,5 +1,6 @@
 """Chapters 7 and 8: the two scripts from end to end, at a small size, and their complaints."""
 
+import dataclasses
 import json
 
 import pytest
@@ -190,6 +191,48 @@ def test_runs_are_named_after_their_settings(toy_run):
     names = {path.parent.name for path in folder.glob("*/run.json")}
     assert len(names) == 1 + 6 + 3
     assert {f"vanilla-lr{lr}-seed0" for lr in (0.0002, 0.0005)} < names
+
+
+def test_a_real_chat_model(tmp_path, script, capsys, tokenizer):
+    """A directory as transformers writes it, from --model to the evaluation of what was tuned."""
+    transformers = pytest.importorskip("transformers")
+    fields = dataclasses.asdict(tiny(400).config) | {"max_position_embeddings": 512}
+    peer = transformers.MistralForCausalLM(
+        transformers.MistralConfig(**fields, sliding_window=None)
+    )
+    peer.bfloat16().save_pretrained(tmp_path / "model", max_shard_size="20KB")
+    (tmp_path / "model" / "tokenizer.model").write_bytes(tokenizer.serialized_model_proto())
+    template = json.dumps({"chat_template": "{{ '[INST] ' + message['content'] + ' [/INST]' }}"})
+    (tmp_path / "model" / "tokenizer_config.json").write_text(template)
+    rows, _ = invented(tmp_path)
+    options = ["--task", "gsm8k", "--data", rows, "--model", tmp_path / "model", "--out", tmp_path]
+    options += ["--max-length", 256, "--epochs", 1, "--lr", 1e-3]
+    script(
+        train.main, *options, "--method", "vanilla", "real", "--dtype", "bfloat16", "--recompute"
+    )
+    script(train.main, *options, "--method", "real", "--lora", 4)
+    shown = capsys.readouterr().err
+    assert "chat template: mistral" in shown and "of the update lost to rounding" in shown
+    folder = tmp_path / "gsm8k"
+    names = {path.parent.name for path in folder.glob("*/run.json")}
+    ending = "-epochs1-lr0.001-maxlength256"
+    last = f"vanilla{ending}-dtypebfloat16-seed0"
+    others = {f"real-m6{ending}-dtypebfloat16-seed0", f"real-m6{ending}-lora4-seed0"}
+    assert names == {last} | others
+    run = json.loads((folder / last / "run.json").read_text())
+    assert run["template"] == "mistral"
+    tuned = transformers.AutoModelForCausalLM.from_pretrained(folder / last)
+    assert type(tuned) is type(peer) and tuned.dtype == torch.bfloat16
+    script(evaluate.main, folder, "--data", rows, "--limit", 4, "--dtype", "bfloat16")
+    runs = json.loads((folder / "results.json").read_text())["runs"]
+    assert [run["method"] for run in runs] == ["seed", "vanilla", "real", "real"]
+
+
+def test_a_run_does_not_overwrite_its_seed_model(toy_run, tmp_path, complaint):
+    folder = toy_run("--method", "vanilla")
+    options = ["--method", "vanilla", "--model", folder / "vanilla-seed0", "--out", tmp_path]
+    options += ["--data", folder / "data" / "train.jsonl"]
+    assert "would overwrite its seed model" in complaint(train.main, *options)
 
 
 def test_several_rates_give_a_chart(toy_run, script):

@@ -50,6 +50,15 @@ def test_same_tokens_at_any_batch_size_and_without_a_cache():
 
 
 @torch.no_grad()
+def test_each_prompt_may_have_its_own_limit():
+    model, limits = tiny(), [1 + i % 7 for i in range(len(prompts()))]
+    expected = [plainly(model, prompt, limit) for prompt, limit in zip(prompts(), limits)]
+    for size in (1, 4, 64):
+        assert generate(model, prompts(), EOS, limits, batch_size=size) == expected
+    assert generate(model, [], EOS, 5) == []
+
+
+@torch.no_grad()
 def test_a_prefilled_start_is_continued():
     model = tiny()
     whole = generate(model, prompts(), EOS, 12)

@@ -1,5 +1,8 @@
 """Chapter 5: the loss is the answer's negative log-likelihood, however a batch is cut."""
 
+import dataclasses
+
+import pytest
 import torch
 from conftest import tiny
 from test_batches import examples
@@ -49,3 +52,29 @@ def test_cutting_a_batch_changes_nothing():
         assert torch.cosine_similarity(whole, cut, dim=0) > 1 - 1e-6
         torch.testing.assert_close(whole, cut, rtol=1e-3, atol=1e-6)
         assert abs(loss - cut_loss) < 1e-5
+
+
+def test_recomputing_blocks_in_backward_changes_nothing():
+    batch, recomputed = examples(16), tiny()
+    recomputed.recompute = True
+    assert torch.equal(
+        gradients(recomputed, batch, [batch])[0], gradients(tiny(), batch, [batch])[0]
+    )
+
+
+def test_the_gradient_is_that_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    batch, model = examples(64), tiny()
+    config = transformers.LlamaConfig(**dataclasses.asdict(model.config))
+    peer = transformers.LlamaForCausalLM(config)
+    peer.load_state_dict(model.state_dict())
+    tokens, supervised = pad(batch)
+    lengths = torch.tensor([len(ids) for ids, _ in batch])
+    mask = torch.arange(tokens.size(1)) < lengths[:, None]
+    labels = tokens.masked_fill(~supervised, -100)
+    peer(input_ids=tokens, attention_mask=mask.long(), labels=labels).loss.backward()
+    weights = dict(peer.named_parameters())
+    theirs = torch.cat([weights[name].grad.flatten() for name, _ in model.named_parameters()])
+    ours, _ = gradients(model, batch, micro_batches(batch, 200))
+    assert torch.cosine_similarity(ours.double(), theirs.double(), dim=0) > 1 - 1e-6
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
