@@ -177,11 +177,12 @@ def run_name(run):
     defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None}
     defaults |= {"dtype": checkpoint.best_dtype(run["arguments"]["device"])}
     for field, default in defaults.items():
-        value = run[field]
-        if value not in (None, default):
-            if not re.fullmatch(r"[\w.-]{1,20}", str(value)):  # a text: its start, and a sum of it
-                value = re.sub(r"\W+", "_", value)[:20] + f".{zlib.crc32(value.encode()):08x}"
-            name += f"-{field.replace('_', '')}{value}"
+        if run[field] in (None, default):
+            continue
+        value = str(run[field])
+        if not re.fullmatch(r"[\w.-]{1,20}", value):  # a text: its start, and a sum of the whole
+            value = re.sub(r"\W+", "_", value)[:20] + f".{zlib.crc32(value.encode()):08x}"
+        name += f"-{field.replace('_', '')}{value}"
     return f"{name}-seed{run['seed']}"
 
 

@@ -1,0 +1,307 @@
+"""What bench/run.py compares: each side does the same work in its own way, in its own process.
+
+A side is a function of the job that prepares (work, tokens, what it holds): `work()` is timed and
+returns a result by which sides can be seen to have done the same. Printed is one JSON line. Memory
+is the peak of the GPU's allocator, or of this process less its size before the model was built.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import json
+import pathlib
+import random
+import resource
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import train
+from lookahead import lora, losses, model, optimizer
+from lookahead.batches import micro_batches, pad, shuffled_batches
+from lookahead.generate import generate
+from lookahead.model import Config, Llama
+from lookahead.optimizer import Recipe, SplitAdamW
+
+SHAPES = {
+    "test": Config(97, 32, 48, 2, 4, 2, 1024),
+    "cpu": Config(2000, 256, 688, 6, 4, 4, 1024),  # 5.8 million parameters
+    "tinyllama": Config(32000, 2048, 5632, 22, 32, 4),
+    "llama-2-7b": Config(32000, 4096, 11008, 32, 32, 32, 4096),
+}
+RECIPE = Recipe(epochs=1)
+HELD = {"float32": "float32", "bfloat16": "bf16 + int16 = fp32 master, bf16 m, fp32 v"}
+
+
+def examples(split, job):
+    """Return (ids, start) pairs of random tokens with the lengths of GSM8K."""
+    lengths = json.loads(pathlib.Path(__file__).with_name("lengths.json").read_text())[split]
+    draw, vocabulary = random.Random(0), range(3, SHAPES[job.shape].vocab_size)
+    return [(draw.choices(vocabulary, k=p + a), p) for p, a in lengths[: job.rows]]
+
+
+def build(job):
+    """Return our model with seeded random weights, made where it is held."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(getattr(torch, job.dtype))
+    with torch.device(job.device):
+        built = Llama(SHAPES[job.shape])
+    torch.set_default_dtype(torch.float32)
+    built.recompute = job.device != "cpu"
+    return built
+
+
+def build_peer(job):
+    """Return the transformers package and its Llama with the same weights."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    config = transformers.LlamaConfig(**dataclasses.asdict(SHAPES[job.shape]))
+    torch.set_default_dtype(getattr(torch, job.dtype))
+    with torch.device(job.device):
+        peer = transformers.LlamaForCausalLM(config)
+    torch.set_default_dtype(torch.float32)
+    peer.load_state_dict(build(job).state_dict())
+    return transformers, peer
+
+
+def train_ours(job):
+    data, built = examples("train", job), build(job)
+    held = ABLATIONS[job.side][0](built) if job.side in ABLATIONS else None
+
+    def work():
+        log = train.train(built, data, RECIPE, 0, "ours", job.token_budget)
+        return f"loss {sum(row['loss'] for row in log) / len(log):.3f}"
+
+    return work, sum(len(ids) for ids, _ in data), held or HELD[job.dtype]
+
+
+def train_peer(job):
+    (transformers, peer), data = build_peer(job), examples("train", job)
+    ordered = [pair for batch in shuffled_batches(data, 64, "0 0") for pair in batch]
+    size = 8 if job.side.endswith("8 times 8") else 64
+
+    def collate(rows):
+        tokens, supervised = pad(rows)
+        lengths = torch.tensor([len(ids) for ids, _ in rows])
+        mask = torch.arange(tokens.size(1)) < lengths[:, None]
+        labels = tokens.masked_fill(~supervised, -100)
+        return {"input_ids": tokens, "attention_mask": mask.long(), "labels": labels}
+
+    class InOrder(transformers.Trainer):
+        def _get_train_sampler(self, *_, **__):
+            return torch.utils.data.SequentialSampler(ordered)
+
+    settings = transformers.TrainingArguments(
+        output_dir="/tmp/bench", num_train_epochs=1, per_device_train_batch_size=size,
+        gradient_accumulation_steps=64 // size, learning_rate=RECIPE.lr, weight_decay=0.0,
+        lr_scheduler_type="linear", adam_beta1=RECIPE.beta1, max_grad_norm=0,
+        optim="adamw_torch_fused", use_cpu=job.device == "cpu", report_to=[], disable_tqdm=True,
+        gradient_checkpointing=job.device != "cpu", save_strategy="no", logging_strategy="no",
+    )  # fmt: skip
+    trainer = InOrder(model=peer, args=settings, train_dataset=ordered, data_collator=collate)
+    held = "float32" if job.dtype == "float32" else "bf16, no master; bf16 m and v"
+    tokens = sum(len(ids) for ids, _ in data)
+    return lambda: f"loss {trainer.train().training_loss:.3f}", tokens, held
+
+
+def decode_ours(job):
+    data, built = examples("test", job), build(job)
+    prompts, limits = (
+        [ids[:start] for ids, start in data],
+        [len(ids) - start for ids, start in data],
+    )
+    longer = [max(limits)] * len(limits) if job.side.endswith("kept to the end") else limits
+    size = 8 if job.side.endswith("8 rows at a time") else job.batch_size
+
+    def work():
+        answers = generate(built, prompts, -1, longer, size)
+        return told(ids[:limit] for ids, limit in zip(answers, limits))
+
+    return work, sum(limits), job.dtype
+
+
+def decode_peer(job):
+    """Generate, told after each token which rows have their number of tokens."""
+    (_, peer), data = build_peer(job), examples("test", job)
+    order, answers = list(range(len(data))), {}
+    if job.side.endswith("sorted"):
+        order.sort(key=lambda i: data[i][1])
+
+    def work():
+        for first in range(0, len(order), job.batch_size):
+            rows = order[first : first + job.batch_size]
+            width = max(data[i][1] for i in rows)
+            limits = [len(data[i][0]) - data[i][1] for i in rows]
+            left = [[0] * (width - data[i][1]) + data[i][0][: data[i][1]] for i in rows]
+            mask = [[0] * (width - data[i][1]) + [1] * data[i][1] for i in rows]
+            ends = width + torch.tensor(limits, device=job.device)
+            made = peer.generate(
+                torch.tensor(left, device=job.device), do_sample=False, max_new_tokens=max(limits),
+                attention_mask=torch.tensor(mask, device=job.device), pad_token_id=0,
+                eos_token_id=None,
+                stopping_criteria=[lambda ids, _, ends=ends, **__: ids.shape[1] >= ends],
+            )  # fmt: skip
+            for i, row, limit in zip(rows, made.tolist(), limits):
+                answers[i] = row[width : width + limit]
+        return told(answers[i] for i in range(len(data)))
+
+    return work, sum(len(ids) - start for ids, start in data), job.dtype
+
+
+def told(answers):
+    """Return a short sum of generated ids; equal sums mean equal tokens."""
+    return f"sum {sum((i + 1) * token for ids in answers for i, token in enumerate(ids)) % 10**6}"
+
+
+def fixed_parts(built):
+    """Micro-batches of 8 as they come, instead of sorted ones with a token budget."""
+    train.micro_batches = lambda batch, _: [batch[i : i + 8] for i in range(0, len(batch), 8)]
+
+
+def head_everywhere(built):
+    """The head at every position, instead of at answer positions only."""
+
+    def full(built, tokens, supervised):
+        return built(tokens)[:, :-1][supervised[:, 1:]], tokens[:, 1:][supervised[:, 1:]]
+
+    losses.answer_logits = full
+
+
+def mask_tensor(built):
+    """A causal mask as a tensor, instead of `is_causal`."""
+    attention = F.scaled_dot_product_attention
+
+    def masked(q, k, v, attn_mask, is_causal, enable_gqa):
+        mask = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).tril()
+        return attention(q, k, v, attn_mask=mask, enable_gqa=enable_gqa)
+
+    F.scaled_dot_product_attention = masked
+
+
+def plain_adamw(built, **settings):
+    """PyTorch's AdamW on the weights as they are: without a fused kernel, without a master."""
+    betas = (RECIPE.beta1, RECIPE.beta2)
+    train.adamw = lambda trained, _: torch.optim.AdamW(
+        trained.parameters(), betas=betas, weight_decay=0.0, **settings
+    )
+
+
+def other_recompute(built):
+    built.recompute = not built.recompute
+
+
+def bfloat16(built):
+    built.bfloat16()
+    return HELD["bfloat16"]
+
+
+def bfloat16_alone(built):
+    built.bfloat16()
+    plain_adamw(built, fused=True)
+    return "bf16, no master; bf16 m and v"
+
+
+def step_after_backward(built):
+    """All gradients kept until backward is over, instead of steps inside it."""
+
+    class Later(SplitAdamW):
+        def update(self, weight):
+            """Wait for step()."""
+
+        def step(self):
+            for weight in self.state:
+                super().update(weight)
+
+    built.bfloat16()
+    optimizer.SplitAdamW = Later
+    return HELD["bfloat16"] + ", gradients"
+
+
+def adapters(built):
+    lora.add_lora(built, 16, seed=0)
+    return "weights; float32 adapters"
+
+
+def lines(*things):
+    return sum(len(inspect.getsource(thing).splitlines()) for thing in things)
+
+
+recompute_lines = [line for line in inspect.getsource(model).splitlines() if "recompute" in line]
+master_lines = lines(SplitAdamW, optimizer.split, optimizer.join)
+ABLATIONS = {  # name: (what changes the model or the code, the lines of the technique)
+    "train.py as it is": (lambda built: None, ""),
+    "micro-batches of 8, not sorted": (fixed_parts, lines(micro_batches)),
+    "head at all positions": (head_everywhere, lines(losses.answer_logits)),
+    "mask tensor, not is_causal": (mask_tensor, 1),
+    "AdamW not fused": (lambda built: plain_adamw(built, foreach=False), 1),
+    "recomputation the other way": (other_recompute, 1 + len(recompute_lines)),
+    "bfloat16, split master": (bfloat16, master_lines),
+    "the same, stepped after backward": (step_after_backward, master_lines),
+    "bfloat16, no master": (bfloat16_alone, 0),
+    "LoRA, rank 16": (adapters, lines(lora)),
+}
+SIDES = {
+    "training": {
+        "ours": train_ours,
+        "Trainer, 64 at once": train_peer,
+        "Trainer, 8 times 8": train_peer,
+    },
+    "decoding": {
+        "ours": decode_ours,
+        "generate, file order": decode_peer,
+        "generate, sorted": decode_peer,
+        "ours, rows kept to the end": decode_ours,
+        "ours, 8 rows at a time": decode_ours,
+    },
+    "ablation": dict.fromkeys(ABLATIONS, train_ours),
+}
+
+
+def matmul_speed(job):
+    """Return the operations per second of a large matrix product, the median of five."""
+    size = 2048 if job.device == "cpu" else 8192
+    a = torch.randn(size, size, device=job.device, dtype=getattr(torch, job.dtype))
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()  # waits for the GPU
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / sorted(seconds[1:])[2]
+
+
+def process_memory(peak):
+    """Return the bytes that this process holds now, or held at its peak (Linux)."""
+    if peak:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def main():
+    job = argparse.Namespace(**json.loads(sys.argv[1]))
+    speed, before = matmul_speed(job), process_memory(False)
+    work, tokens, held = SIDES[job.table][job.side](job)
+    if job.device != "cpu":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - started
+    if job.device == "cpu":
+        peak = process_memory(True) - before
+    else:
+        peak = torch.cuda.max_memory_reserved()
+    with torch.device("meta"):
+        parameters = sum(weight.numel() for weight in Llama(SHAPES[job.shape]).parameters())
+    operations = (2 if job.table == "decoding" else 6) * parameters * tokens
+    used = operations / seconds / speed
+    print(json.dumps({"rate": tokens / seconds, "seconds": seconds, "peak": peak, "used": used,
+                      "held": held, "result": result}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
