@@ -14,6 +14,7 @@ training.
 
 import argparse
 import dataclasses
+import gc
 import itertools
 import math
 import os
@@ -31,7 +32,7 @@ from lookahead.chat import TEMPLATES, choose_template, encode_versions
 from lookahead.files import InputError
 from lookahead.lora import add_lora, merge_lora
 from lookahead.losses import cross_entropy
-from lookahead.optimizer import adamw, learning_rate
+from lookahead.optimizer import SplitAdamW, adamw, learning_rate
 from lookahead.preview import CONNECTOR, PREFIX, count_shown_whole, preview_pairs
 from lookahead.seed import build_seed_model
 from lookahead.tasks import TASKS, read_pairs
@@ -85,7 +86,7 @@ def parse_arguments():
     add("--token-budget", type=count, help="padded tokens of a micro-batch: costs memory, changes "
         "nothing but rounding (1024 on a CPU, else 16384)")  # fmt: skip
     args = parser.parse_args()
-    on_cpu = args.device == "cpu"
+    on_cpu = args.device.startswith("cpu")
     args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
     args.recompute = not on_cpu if args.recompute is None else args.recompute
     args.dtype = args.dtype or checkpoint.best_dtype(args.device)
@@ -112,15 +113,14 @@ def train(model, examples, recipe, seed, name, token_budget):
 
         # The loss is divided by the answer tokens of the whole batch: micro-batches change nothing.
         count = sum(len(ids) - start for ids, start in batch)
-        loss, parts = 0.0, micro_batches(batch, token_budget)
-        for part in parts:
-            tokens, supervised = pad(part, device)
-            part_loss, _ = cross_entropy(model, tokens, supervised)
-            loss += part_loss.item() / count
+        loss, parts = 0.0, [pad(part, device) for part in micro_batches(batch, token_budget)]
+        one_backward = isinstance(optimizer, SplitAdamW)  # which steps inside it
+        for group in [parts] if one_backward else [[part] for part in parts]:
+            group_loss, _ = cross_entropy(model, group)
+            loss += group_loss.item() / count
             if not math.isfinite(loss):
                 raise InputError(f"{name}: the loss is {loss} at step {step}; try a lower --lr.")
-            optimizer.last = part is parts[-1]  # SplitAdamW steps inside the last backward
-            (part_loss / count).backward()
+            (group_loss / count).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -152,6 +152,7 @@ def prepare(pairs, seed_model, max_length, args):
 
 def fine_tune(run, recipe, examples, seed_model, folder, args):
     """Fine-tune the seed model and write the run's directory."""
+    gc.collect()  # the run before may have left references in circles, and its memory is needed
     name = run_name(run)
     checkpoint.refuse_foreign(folder / name)
     if (folder / name).resolve() == seed_model.resolve():
@@ -174,8 +175,7 @@ def run_name(run):
     """Return a name that tells what differs from the defaults, so that no run hides another."""
     name = run["method"] + (f"-m{run['m']}" if run["m"] else "")
     defaults = dataclasses.asdict(TASKS[run["task"]].recipe)
-    defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None}
-    defaults |= {"dtype": checkpoint.best_dtype(run["arguments"]["device"])}
+    defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None, "dtype": "float32"}
     for field, default in defaults.items():
         if run[field] in (None, default):
             continue

@@ -166,8 +166,10 @@ def fixed_parts(built):
 def head_everywhere(built):
     """The head at every position, instead of at answer positions only."""
 
-    def full(built, tokens, supervised):
-        return built(tokens)[:, :-1][supervised[:, 1:]], tokens[:, 1:][supervised[:, 1:]]
+    def full(built, parts):
+        logits = [built(tokens)[:, :-1][supervised[:, 1:]] for tokens, supervised in parts]
+        targets = [tokens[:, 1:][supervised[:, 1:]] for tokens, supervised in parts]
+        return torch.cat(logits), torch.cat(targets)
 
     losses.answer_logits = full
 

@@ -17,6 +17,7 @@ Reading order. Part I is the idea:
     8. evaluate.py  every run of a folder against its seed model
 
 Part II makes it run for real: files.py (what comes in and goes out, and how a mistake is told),
-tasks.py, safety.py, optimizer.py, generate.py, checkpoint.py, report.py, pictures.py, and toy.py,
-the texts of the toy world.
+tasks.py, safety.py, optimizer.py, lora.py, generate.py, tensors.py and checkpoint.py (weights and
+model directories), report.py, pictures.py, toy.py (the texts of the toy world) and seed.py (the
+models that are made here).
 """

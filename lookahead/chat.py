@@ -3,7 +3,7 @@
 One function, `encode_chat`, serves training and generation, so a generation prompt is exactly a
 training prompt. BOS and EOS enter as ids and never as text: `encode("<s>")` gives three ordinary
 pieces, so nothing a user writes can forge them. Prompt and answer are encoded separately and their
-ids joined, so that the tokens a preview counts are those that are supervised. `python -m
+ids joined, so that it is always known where the answer begins. `python -m
 lookahead.chat` shows an example as the model sees it. Left out: dialogues of several turns, which
 the paper does not use.
 """
@@ -51,15 +51,14 @@ def vicuna(system, user):
 
 
 # Each template turns (system, user) into text segments, encoded one by one, and the marks BOS and
-# EOS; beside it, what tells it apart in a model directory's Jinja template, in the order of asking
-# (Llama-2's has an [INST] too). A fork for another chat model adds a function and a line.
+# EOS; beside it, what a model directory's Jinja template must show to be taken for it, in the order
+# of asking (Llama-2's looks like Mistral's too). A fork for another chat model adds a line here.
 TEMPLATES = {
-    "llama-2": (llama2, "<<SYS>>"),
-    "zephyr": (zephyr, "<|assistant|>"),
-    "vicuna": (vicuna, "ASSISTANT:"),
-    "mistral": (mistral, "[INST]"),
+    "llama-2": (llama2, ("[INST] ", "<<SYS>>")),
+    "zephyr": (zephyr, ("<|user|>", "<|assistant|>", "message['content'] + eos_token")),
+    "vicuna": (vicuna, ("USER:", "ASSISTANT:")),
+    "mistral": (mistral, ("[INST] ", " [/INST]")),  # later tokenizers: no space before [/INST]
 }
-FOREIGN = ("<|end|>", "<|im_start|>", "[TOOL_CALLS]", "<|eot_id|>")  # alike, but encoded otherwise
 
 
 def choose_template(folder, given=None):
@@ -79,8 +78,8 @@ def choose_template(folder, given=None):
         text = read_text(folder / "chat_template.jinja")
     elif (folder / "tokenizer_config.json").exists():
         text = str(read_json(folder / "tokenizer_config.json").get("chat_template"))
-    for name, (_, mark) in TEMPLATES.items():
-        if text == name or mark in text and not any(mark in text for mark in FOREIGN):
+    for name, (_, marks) in TEMPLATES.items():
+        if text == name or all(mark in text for mark in marks):
             return name
     known = ", ".join(TEMPLATES)
     raise InputError(f"{folder}: shows no chat template known here; give --template ({known}).")
@@ -137,7 +136,7 @@ def train_tokenizer(texts, vocab_size):
     """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on texts.
 
     No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. The
-    words of the chat format are added to the texts, so that they become short pieces as well.
+    words of Llama-2's chat format are added to the texts, so that they become short pieces too.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

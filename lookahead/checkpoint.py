@@ -15,6 +15,7 @@ import torch
 
 from lookahead.files import (
     InputError,
+    Progress,
     load_tokenizer,
     read_json,
     whole_file,
@@ -46,7 +47,8 @@ def best_dtype(device):
 def check_device(name):
     """Read an option's device, and try it."""
     try:
-        torch.empty(1, device=name)
+        if torch.empty(1, device=name).device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
     except (RuntimeError, AssertionError):
         raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine") from None
     return name
@@ -78,10 +80,11 @@ def save(folder, model, tokenizer, run, log=(), seed_model=None):
     fields["torch_dtype"] = str(model.lm_head.weight.dtype).removeprefix("torch.")
     write_json(folder / "config.json", fields)
     for name in COPIED:
-        (folder / name).unlink(missing_ok=True)
-    for name, text in texts.items():
-        with whole_file(folder / name, "wb") as file:
-            file.write(text)
+        if name in texts:
+            with whole_file(folder / name, "wb") as file:
+                file.write(texts[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
     write_json(folder / "run.json", run)
 
 
@@ -104,7 +107,7 @@ def read_config(path):
         rope = fields.get("rope_parameters") or {}  # where transformers 5 keeps it
         heads, window = fields.get("num_attention_heads"), fields.get("sliding_window")
         fields["num_key_value_heads"] = fields.get("num_key_value_heads") or heads
-        fields.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
+        fields["rope_theta"] = fields.get("rope_theta") or rope.get("rope_theta", 10000.0)
         supported = {
             "model_type": fields.get("model_type") in ("llama", "mistral"),
             "hidden_act": fields.get("hidden_act", "silu") == "silu",
@@ -134,12 +137,13 @@ def weight_files(folder):
     paths = [path]
     if index.exists() and not path.exists():
         shards = read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
+        names = shards.values() if isinstance(shards, dict) else ()
+        if not names or not all(isinstance(name, str) and len(name) < 200 for name in names):
             raise InputError(f"{index}: has no weight_map from tensors to files.")
-        paths = [folder / shard for shard in sorted(set(shards.values()))]
+        paths = [folder / name for name in sorted(set(names))]
     for path in paths:
         if path.parent != folder or not path.is_file():
-            raise InputError(f"{path}: no such file; a model directory has its weights there.")
+            raise InputError(f"{path}: no such file; only safetensors weights are read.")
     return paths
 
 
@@ -180,11 +184,15 @@ def load(folder, device="cpu", dtype=torch.float32):
     model = model.to_empty(device=device)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    parameters = dict(model.named_parameters())
+    parameters, done = dict(model.named_parameters()), 0
+    total = sum(weight.nbytes for weight in parameters.values())
+    progress = Progress(f"load {folder.name}, MB", total // 10**6)
     for file in files:
-        for name, tensor in read_tensors(file):
-            if name in parameters:
-                parameters[name].data.copy_(tensor)
+        for name, tensor in read_tensors(file, parameters):
+            parameters[name].data.copy_(tensor)
+            done += parameters[name].nbytes
+            if total > 10**9:  # it takes a while
+                progress.show(done // 10**6)
     return model, tokenizer
 
 

@@ -58,7 +58,13 @@ def words(text):
 def run_script(main):
     """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
     try:
-        main()
+        try:
+            main()
+        except RuntimeError as error:
+            if "out of memory" not in str(error) and "not enough memory" not in str(error):
+                raise
+            mend = "give a smaller --token-budget or --batch-size, or train with --lora"
+            raise InputError(f"the device is out of memory; {mend}.") from None
     except InputError as error:
         start = "\r\033[K" if sys.stderr.isatty() else ""  # over an unfinished line of progress
         print(f"{start}error: {error}", file=sys.stderr)
@@ -108,8 +114,10 @@ def read_rows(path, fields=()):
 def parse(text, place):
     try:
         return json.loads(text)
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise InputError(f"{place}: not JSON ({error.msg} at column {error.colno}).") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, brackets too deep
+        raise InputError(f"{place}: not JSON that can be read.") from None
 
 
 def read_json(path):

@@ -3,7 +3,8 @@
 A decoder of identical blocks: RMSNorm, causal self-attention with rotary positions (RoPE) and
 grouped queries, RMSNorm, SwiGLU. Parameter names are those of Hugging Face's Llama, so weights load
 without a mapping. `Llama(config)(tokens)` always returns logits (B, T, V); training, which needs
-the vocabulary only at answer positions, calls `hidden` and applies `lm_head` to what it selects.
+the vocabulary only at answer positions, calls `hidden_of_parts` and applies `lm_head` to what it
+selects.
 Left out: dropout, biases, RoPE scaling, sliding windows, tensor parallelism.
 
 Shapes: B batch, T time, D width, H query heads, K key/value heads, E width of a head, V vocabulary,
@@ -11,6 +12,7 @@ S slots of the cache.
 """
 
 import dataclasses
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +38,10 @@ class Config:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type is int and not (type(value) is int and 1 <= value <= 1_000_000):
-                raise ValueError(f"{field.name} is {value!r}")
+            kinds = (int, float) if field.type is float else (field.type,)
+            most = 1000 if field.name == "num_hidden_layers" else 1e9
+            if type(value) not in kinds or field.type is not bool and not 0 < value <= most:
+                raise ValueError(f"{field.name} is {value!a:.40}")
         heads = self.num_attention_heads
         if self.hidden_size % heads or heads % self.num_key_value_heads or self.head_dim % 2:
             raise ValueError("the heads do not share the width evenly")
@@ -48,22 +52,22 @@ class Config:
 
 
 def rotary_angles(config, positions):
-    """Return cos and sin, (B, T, E) each, for integer positions (B, T).
+    """Return cos and sin, (B, 1, T, E) each, for integer positions (B, T).
 
     Pair i of a head's E features is turned by position * theta^(-2i/E). Features i and i + E/2 form
     a pair (Hugging Face's layout), hence the angles are repeated rather than interleaved.
     """
     exponents = torch.arange(0, config.head_dim, 2, device=positions.device) / config.head_dim
     angles = positions.float()[..., None] * config.rope_theta**-exponents  # (B, T, E/2)
-    angles = torch.cat([angles, angles], dim=-1)
+    angles = torch.cat([angles, angles], dim=-1)[:, None]
     return angles.cos(), angles.sin()
 
 
 def rotate(x, cos, sin):
-    """Turn queries or keys x (B, H, T, E) by their positions' angles (B, T, E)."""
+    """Turn queries or keys x (B, H, T, E) by the angles of their positions."""
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)  # Hugging Face's rotate_half
-    return x * cos[:, None].to(x.dtype) + turned * sin[:, None].to(x.dtype)
+    return x * cos + turned * sin
 
 
 class Cache:
@@ -81,6 +85,7 @@ class Cache:
     def advance(self, positions, first):
         """Prepare for tokens at positions (B, T); `first` says that they begin their rows."""
         self.positions, self.filled = positions, int(positions.max()) + 1  # S, the slots to read
+        self.rows = torch.arange(len(positions), device=positions.device)[:, None]
         slots, keys = torch.arange(self.filled, device=positions.device), self.keys[0]
         # A slot is visible when its position is not later than the query's: (B, 1, T, S).
         later = slots > positions[:, None, :, None]
@@ -88,10 +93,10 @@ class Cache:
 
     def write(self, layer, keys, values):
         """Store keys and values (B, K, T, E); return those of all filled slots, (B, K, S, E)."""
-        rows, stored = torch.arange(len(keys), device=keys.device)[:, None], []
+        stored = []
         for store, new in ((self.keys[layer], keys), (self.values[layer], values)):
             store = store[: len(new)]
-            store.transpose(1, 2)[rows, self.positions] = new.transpose(1, 2)  # (B, T, K, E)
+            store.transpose(1, 2)[self.rows, self.positions] = new.transpose(1, 2)  # (B, T, K, E)
             stored.append(store[:, :, : self.filled])
         return stored
 
@@ -103,10 +108,11 @@ class Cache:
         order = list(range(len(rows)))
         holes = sorted(set(order) - set(rows))
         movers = [row for row in rows if row >= len(rows)]
-        for store in (*self.keys, *self.values):
-            store[holes, :, : self.filled] = store[movers, :, : self.filled]
         for place, row in zip(holes, movers):
             order[place] = row
+        to, source = (torch.tensor(x, device=self.rows.device) for x in (holes, movers))
+        for store in (*self.keys, *self.values) if movers else ():
+            store[to, :, : self.filled] = store[source, :, : self.filled]
         return order
 
 
@@ -175,7 +181,7 @@ class Llama(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.recompute = False  # in backward, so that a block keeps only its input: less memory
+        self.recompute = False  # in backward, so that a block keeps its input only: less memory
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
@@ -197,13 +203,29 @@ class Llama(nn.Module):
         if cache is not None:
             cache.advance(positions, first)
         x = self.model.embed_tokens(tokens)
-        cos, sin = rotary_angles(self.config, positions)
+        cos, sin = (angle.to(x.dtype) for angle in rotary_angles(self.config, positions))
         for block in self.model.layers:
-            if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(block, x, cos, sin, cache, use_reentrant=False)
-            else:
-                x = block(x, cos, sin, cache)
+            x = block(x, cos, sin, cache)
         return self.model.norm(x)
+
+    def hidden_of_parts(self, parts):
+        """Return the hidden states (B, T, D) of each part, tokens (B, T), for training.
+
+        The parts go through the blocks side by side. So in backward a block's gradients from all of
+        them are complete before those of the block below begin, and can be used and freed at once.
+        """
+        states, angles = [], []
+        for tokens in parts:
+            states.append(self.model.embed_tokens(tokens))
+            positions = torch.arange(tokens.size(1), device=tokens.device)[None]
+            angles.append([a.to(states[-1].dtype) for a in rotary_angles(self.config, positions)])
+        for block in self.model.layers:
+            if self.recompute:
+                block = functools.partial(
+                    checkpoint, block, use_reentrant=False, preserve_rng_state=False
+                )
+            states = [block(x, *angle, None) for x, angle in zip(states, angles)]
+        return [self.model.norm(x) for x in states]
 
     def forward(self, tokens):
         """Return logits (B, T, V) of tokens (B, T); those at t score the token at t + 1."""

@@ -10,6 +10,7 @@ not apply (and which needs all gradients at once).
 
 import dataclasses
 import math
+import weakref
 
 import torch
 
@@ -75,28 +76,27 @@ class SplitAdamW:
     A bfloat16 is the upper half of a float32. Weight and rest together are the float32 *master*
     weight: joined, stepped, and split again, 10 bytes a parameter with the moments, where float32
     training takes 16. Each parameter steps as soon as its gradient is complete, and the gradient is
-    freed: never are all gradients in memory. When a batch is cut into several micro-batches, their
-    gradients add up in bfloat16, and the steps wait for the last one (`last`).
+    freed: never are all gradients in memory. So there must be one backward a step, over the whole
+    batch (`Llama.hidden_of_parts`).
 
     `moment` is the dtype of the first moment; with torch.float32 the masters follow
     torch.optim.AdamW bit for bit.
     """
 
     def __init__(self, parameters, betas, moment=torch.bfloat16):
-        self.betas, self.last = betas, True
+        self.betas = betas
         self.param_groups = [{"lr": 0.0}]  # where the training loop sets the rate, as in PyTorch
         self.state = {}
+        me = weakref.ref(self)  # a hook that held the optimizer would keep both alive for ever
         for weight in parameters:
-            rest, m = torch.zeros_like(weight, dtype=torch.int16), weight.new_zeros(weight.shape)
+            rest, m = (torch.zeros_like(weight, dtype=dtype) for dtype in (torch.int16, moment))
             v = torch.zeros_like(weight, dtype=torch.float32)
-            self.state[weight] = [0, rest, m.to(moment), v]
-            weight.register_post_accumulate_grad_hook(self.update)
+            self.state[weight] = [0, rest, m, v]
+            weight.register_post_accumulate_grad_hook(lambda weight: me() and me().update(weight))
 
     @torch.no_grad()
     def update(self, weight):
         """Step one parameter; PyTorch calls this when its gradient is complete."""
-        if not self.last:
-            return
         self.state[weight][0] += 1
         step, rest, m, v = self.state[weight]
         (beta1, beta2), gradient = self.betas, weight.grad.float()

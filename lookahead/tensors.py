@@ -24,7 +24,7 @@ def read_header(path):
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8).ljust(8, b"\xff"), "little")
-        if length > size - 8:
+        if length > min(size - 8, 100_000_000):  # the format's own limit
             raise InputError(f"{path}: not a safetensors file (its header is beyond its end).")
         try:
             header = json.loads(file.read(length))
@@ -49,18 +49,24 @@ def check_entry(path, name, entry):
     if entry["dtype"] not in DTYPES:
         told = f"{name!a:.80} is {entry['dtype']!a:.20}"
         raise InputError(f"{path}: {told}; only {', '.join(DTYPES)} are read.")
-    whole = all(type(number) is int for number in [*shape, begin, stop]) and len(shape) <= 8
+    whole = (
+        type(shape) is list
+        and all(type(number) is int for number in [*shape, begin, stop])
+        and len(shape) <= 8
+    )
     bytes_each = DTYPES[entry["dtype"]].itemsize
     if not whole or min(shape, default=1) < 1 or stop - begin != math.prod(shape) * bytes_each:
         raise InputError(f"{path}: tensor {name!a:.80} has wrong offsets.")
     return begin, stop, name
 
 
-def read_tensors(path):
-    """Yield (name, tensor) of a safetensors file, one at a time."""
+def read_tensors(path, names=None):
+    """Yield (name, tensor) of a safetensors file, one at a time: all, or those of `names`."""
     header, offset = read_header(path)
     with open(path, "rb") as file:
         for name, entry in header.items():
+            if names is not None and name not in names:
+                continue
             begin, stop = entry["data_offsets"]
             data = bytearray(stop - begin)
             file.seek(offset + begin)

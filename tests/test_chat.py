@@ -67,19 +67,36 @@ def test_without_a_system_prompt(template, text, llama2_tokenizer):
     assert llama2_tokenizer.decode(ids) == text and len(ids) == start
 
 
+# How the models' own Jinja templates write a turn, and those of others that look alike.
+JINJA = {
+    "llama-2": "{% set content = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' %}"
+    "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}",
+    "zephyr": "{{ '<|user|>\\n' + message['content'] + eos_token }}{{ '<|assistant|>' }}",
+    "vicuna": "{{ 'USER: ' + message['content'] }}{{ 'ASSISTANT:' }}",
+    "mistral": "{{ '[INST] ' + message['content'] + ' [/INST]' }}",
+}
+FOREIGN = {
+    "Tulu 2": "{{ '<|user|>\\n' + message['content'] }}{{ '<|assistant|>\\n' }}",
+    "Phi-3": "{{ '<|user|>\\n' + message['content'] + '<|end|>' }}{{ '<|assistant|>\\n' }}",
+    "Mistral 0.3": "{{ '[INST] ' + message['content'] + '[/INST]' }}",
+    "ChatML": "{{ '<|im_start|>user\\n' + message['content'] + '<|im_end|>' }}",
+    "none": "",
+}
+
+
 @pytest.mark.parametrize("template", FORMATS)
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.jinja", "run.json"])
 def test_the_template_is_recognised(template, file, tmp_path):
-    jinja = "{{ bos_token }}" + FORMATS[template] + "{{ message['content'] }}"
+    jinja = JINJA[template]
     text = {"chat_template.jinja": jinja, "run.json": json.dumps({"template": template})}
     (tmp_path / file).write_text(text.get(file, json.dumps({"chat_template": jinja})))
     assert chat.choose_template(tmp_path) == template
     assert chat.choose_template(tmp_path, "vicuna") == "vicuna"
 
 
-@pytest.mark.parametrize("jinja", ["<|user|>Hi<|end|><|assistant|>", "[INST] [TOOL_CALLS]", "Hi"])
-def test_an_unknown_template_is_not_guessed(jinja, tmp_path):
-    for config in ({"chat_template": jinja}, {}):
+@pytest.mark.parametrize("model", FOREIGN)
+def test_an_unknown_template_is_not_guessed(model, tmp_path):
+    for config in ({"chat_template": FOREIGN[model]}, {}):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
         with pytest.raises(InputError, match="shows no chat template known here; give --template"):
             chat.choose_template(tmp_path)

@@ -158,6 +158,11 @@ def test_what_the_model_does_not_compute_is_refused_by_name(folder, field, value
         ("vocab_size", -1),
         ("vocab_size", True),
         ("intermediate_size", None),
+        ("rope_theta", -1.0),
+        ("rope_theta", "long"),
+        ("rms_norm_eps", None),
+        ("tie_word_embeddings", "no"),
+        ("num_hidden_layers", 100_000),
         ("rope_parameters", [1]),
         ("sliding_window", "long"),
     ],
@@ -170,7 +175,7 @@ def test_a_configuration_without_sense_is_told(folder, field, value):
 
 
 def test_nothing_is_loaded_before_all_is_checked(folder, monkeypatch):
-    monkeypatch.setattr("lookahead.checkpoint.read_tensors", lambda path: 1 / 0)
+    monkeypatch.setattr("lookahead.checkpoint.read_tensors", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         load(folder)
     fields = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 3}
@@ -191,6 +196,8 @@ def test_shards_stay_in_their_directory_and_hold_each_tensor_once(folder):
         (["../model/a.safetensors"], "no such file"),
         (["c.safetensors"], "no such file"),
         ([["a.safetensors"]], "has no weight_map"),
+        ([], "has no weight_map"),
+        (["a" * 5000], "has no weight_map"),
     ):
         index.write_text(json.dumps({"weight_map": dict(enumerate(shards))}))
         if words:
@@ -240,6 +247,7 @@ NORM = "model.norm.weight"
         (lambda h: h[NORM].update(shape=[True] * 5 + [32]), "wrong offsets"),
         (lambda h: h[NORM].update(shape=[10**9] * 10**5), "wrong offsets"),
         (lambda h: h[NORM].update(dtype=["F32"]), "broken"),
+        (lambda h: h[NORM].update(shape={}), "wrong offsets"),
         (lambda h: h.update({"\ud800": h.pop(NORM)}), "does not fit"),
     ],
 )

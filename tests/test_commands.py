@@ -300,6 +300,8 @@ def test_transformers_reads_a_run(toy_run):
         ('{"question": "Q"}', "line 1: field 'answer' is missing"),
         ('{"question": "Q", "answer": 3}', "line 1: field 'answer'"),
         ("[1]", "row 1: expected a JSON object"),
+        ("[" * 10**5, "not JSON that can be read"),
+        ('{"question": ' + "1" * 5000 + "}", "not JSON that can be read"),
         ('["', "not JSON"),
         (b"\xff\xfe", "not UTF-8"),
         ('{"question": "Q", "answer": "' + "word " * 900 + '"}', "none of 1 rows fits"),
@@ -334,6 +336,7 @@ def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
         (["--scratch", "x"], "--scratch builds"),
         (["--model", "nowhere", "--data", "GOOD"], "nowhere: no such directory"),
         (["--device", "abacus"], "abacus"),
+        (["--device", "meta"], "is not a device of this machine"),
         (["--lr", "fast"], "--lr"),
     ],
 )
@@ -362,6 +365,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy_run, tmp_path, complaint, m
     sentence = complaint(train.main, "--out", tmp_path, "--method", "vanilla")
     assert "vanilla-seed0: the loss is nan at step 1" in sentence
     assert weights(folder / "vanilla-seed0") == before
+
+
+def test_a_full_device_is_told(tmp_path, complaint, tiny_world, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(train, "cross_entropy", full)
+    assert "out of memory; give a smaller --token-budget" in complaint(
+        train.main, "--out", tmp_path
+    )
 
 
 def test_evaluate_complains(tmp_path, complaint):

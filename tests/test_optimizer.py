@@ -1,7 +1,9 @@
 """The learning rate falls as the recipe says, and AdamW steps as its formula says."""
 
 import functools
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -93,16 +95,13 @@ def test_bfloat16_alone_loses_updates_and_the_split_master_does_not():
     assert distance(master, expected) < 0.002 and distance(plain, expected) > 0.8
 
 
-def test_steps_wait_for_the_last_micro_batch():
-    weight = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
-    optimizer = SplitAdamW([weight], (0.5, 0.999))
+def test_each_parameter_steps_inside_backward():
+    first, second = (torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16)) for _ in range(2))
+    optimizer = SplitAdamW([first, second], (0.5, 0.999))
     optimizer.param_groups[0]["lr"] = 0.5
-    optimizer.last = False
-    weight.sum().backward()
-    assert torch.equal(weight.grad, torch.ones(4, dtype=torch.bfloat16)) and (weight == 1).all()
-    optimizer.last = True
-    weight.sum().backward()
-    assert weight.grad is None and (weight == 0.5).all()
+    (first.sum() + 2 * second.sum()).backward()
+    for weight in (first, second):
+        assert weight.grad is None and (weight == 0.5).all()
 
 
 def test_ten_bytes_a_parameter():
@@ -139,3 +138,16 @@ def test_training_with_adapters(dtype):
     _, first, last = trained(dtype, lora=4)
     assert last < first - 0.05
     assert trained(dtype, 200, lora=4)[2] == pytest.approx(last, rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_finished_run_leaves_nothing_in_memory(dtype, recompute):
+    model = tiny().to(dtype)
+    model.recompute = recompute
+    kept = [weakref.ref(weight) for weight in model.parameters()]
+    for _ in range(2):  # a second training has hooks of its own; the first ones are dead
+        train.train(model, examples(16), Recipe(epochs=1, batch_size=8), 0, "test", 1000)
+    del model
+    gc.collect()
+    assert not any(weight() is not None for weight in kept)  # the next run needs the room
