@@ -13,7 +13,7 @@ completions, for another judge. Left out: GPT-4.
 import pathlib
 
 from lookahead.chat import encode_chat
-from lookahead.checkpoint import DTYPES, best_device, best_dtype, check_device, load, weight_files
+from lookahead.checkpoint import DTYPES, add_machine_options, best_dtype, load, weight_files
 from lookahead.files import InputError, Parser, positive, read_json, run_script, sha256, write_json
 from lookahead.generate import generate
 from lookahead.kl import initial_log_probs, kl_per_position
@@ -32,9 +32,7 @@ def parse_arguments():
     add("--harmful", help="rows with `prompt`, for RSR (default: those of --harmful-answers)")
     add("--harmful-answers", help="rows with `prompt` and `answer`, for JSR and KL")
     add("--limit", type=positive, help="use only the first N rows of each file")
-    add = parser.add_argument_group("machine").add_argument
-    add("--device", type=check_device, default=best_device(), help="here: %(default)s")
-    add("--dtype", choices=DTYPES, help="of the weights (bfloat16 on a GPU, else float32)")
+    add = add_machine_options(parser)
     add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s)")
     args = parser.parse_args()
     args.dtype = args.dtype or best_dtype(args.device)
@@ -57,10 +55,8 @@ def find_models(folder):
                              "remove it or train it again.")  # fmt: skip
     seed = {"name": "seed", "method": "seed", "path": path}
     seed |= {key: runs[0][key] for key in ("task", "template")}
-    runs.sort(key=lambda run: (run["method"], run["m"] or 0, run["lr"], run["name"]))
-    runs.sort(
-        key=lambda run: run["method"] != "vanilla"
-    )  # vanilla comes first, the rest keep order
+    settings = ("method", "m", "lr", "name")
+    runs.sort(key=lambda run: [run["method"] != "vanilla"] + [run[key] or 0 for key in settings])
     return [seed, *runs]
 
 

@@ -40,7 +40,7 @@ from lookahead.tasks import TASKS, read_pairs
 METHODS = ("vanilla", "real", "virtual")
 
 
-def parse_arguments():
+def build_parser():
     parser, count = files.Parser(__doc__), files.positive
     add = parser.add_argument_group("what is trained").add_argument
     add("--task", choices=TASKS, default="toy", help="default: %(default)s")
@@ -52,40 +52,30 @@ def parse_arguments():
     add("--world", type=int, default=0, help="number of the toy world (%(default)s)")
     add = parser.add_argument_group("the method").add_argument
     add("--method", nargs="+", choices=METHODS, default=METHODS, help="default: all three")
-    add("--m", type=count, default=6, help="answer tokens a real preview shows (6, the paper's)")
-    add("--prefix", type=files.words, default=PREFIX, help="P (%(default)r, the paper's code)")
-    add("--connector", default=CONNECTOR, help="C (%(default)r, the paper's)")
-    add = parser.add_argument_group("the recipe, one for all methods (toy: its own)").add_argument
-    add(
-        "--lr",
-        type=files.fraction,
-        nargs="+",
-        dest="rates",
-        help="one rate, or several to compare (2e-5)",
-    )
-    add("--epochs", type=count, help="passes over the data (3)")
-    add("--batch-size", type=count, help="examples a step (64)")
-    add("--schedule", choices=["linear", "cosine"], help="how the rate falls to zero (linear)")
-    add("--beta1", type=files.fraction, help="of AdamW (0.5, hard-coded in the paper's code)")
-    add("--max-length", type=count, help="tokens of an example; longer ones are left out (512)")
-    add("--lora", type=count, metavar="RANK", help="train adapters of this rank instead of all "
-        "parameters (not the paper's; give a higher --lr, 2e-4 say)")  # fmt: skip
+    add("--m", type=count, default=6, help="answer tokens a real preview shows (6: the paper)")
+    add("--prefix", type=files.words, default=PREFIX, help="P (%(default)r: the paper's code)")
+    add("--connector", default=CONNECTOR, help="C (%(default)r: the paper)")
+    add = parser.add_argument_group("the recipe of all methods (the toy has its own)").add_argument
+    rate = {"type": files.fraction, "nargs": "+", "dest": "rates"}
+    add("--lr", **rate, help="one rate, or several to compare (2e-5: the paper)")
+    add("--epochs", type=count, help="passes over the data (3: the paper)")
+    add("--batch-size", type=count, help="examples a step (64: the paper)")
+    add("--schedule", choices=["linear", "cosine"], help="fall of the rate (linear: its code)")
+    add("--beta1", type=files.fraction, help="of AdamW (0.5: hard-coded in the paper's code)")
+    add("--max-length", type=count, help="tokens; longer rows are left out (512: the paper's code)")
+    add("--lora", type=count, metavar="RANK", help="train adapters; raise --lr (none: the paper)")
     add("--seeds", type=count, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
-    add = parser.add_argument_group("machine").add_argument
+    add = checkpoint.add_machine_options(parser)
     add("--out", default="out", help="folder of all output (%(default)s)")
-    add(
-        "--device",
-        type=checkpoint.check_device,
-        default=checkpoint.best_device(),
-        help="here: %(default)s",
-    )
-    add("--dtype", choices=checkpoint.DTYPES, help="of the weights; bfloat16 ones keep an exact "
-        "float32 master (bfloat16 on a GPU, else float32)")  # fmt: skip
-    add("--recompute", action=argparse.BooleanOptionalAction, help="blocks compute twice and need "
-        "less memory (on, but off on a CPU)")  # fmt: skip
+    switch = {"action": argparse.BooleanOptionalAction}
+    add("--recompute", **switch, help="blocks twice, for less memory (yes, but no on a CPU)")
     add("--token-budget", type=count, help="padded tokens of a micro-batch: costs memory, changes "
         "nothing but rounding (1024 on a CPU, else 16384)")  # fmt: skip
-    args = parser.parse_args()
+    return parser
+
+
+def parse_arguments():
+    args = build_parser().parse_args()
     on_cpu = args.device.startswith("cpu")
     args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
     args.recompute = not on_cpu if args.recompute is None else args.recompute

@@ -54,6 +54,15 @@ def check_device(name):
     return name
 
 
+def add_machine_options(parser):
+    """Add --device and --dtype; return the function that adds more options to their group."""
+    add = parser.add_argument_group("machine").add_argument
+    add("--device", type=check_device, default=best_device(), help="here: %(default)s")
+    add("--dtype", choices=DTYPES, help="of the weights; in training, bfloat16 ones keep an exact "
+        "float32 master beside (bfloat16 on a GPU, else float32)")  # fmt: skip
+    return add
+
+
 def save(folder, model, tokenizer, run, log=(), seed_model=None):
     """Write a model directory; `run` (a dictionary) says how it was made, `log` its losses.
 

@@ -7,14 +7,60 @@ training, and what a row generates does not depend on its neighbours. The cache 
 a row that is done leaves the batch at once. Left out: sampling, which none of the paper's figures
 uses.
 
-Shapes: B rows still running, T tokens of the longest prompt, V vocabulary.
+Shapes: B rows still running, T tokens of the longest prompt, or 1, K key/value heads, E width of a
+head, S slots of the cache in use, V vocabulary.
 """
 
 import torch
 
 from lookahead.batches import pad
 from lookahead.files import InputError, Progress
-from lookahead.model import Cache
+
+
+class Cache:
+    """Keys and values of every layer, written at each row's own positions, for generation.
+
+    Memory is taken once, for the most rows and slots; a batch uses the first B rows of it.
+    """
+
+    def __init__(self, config, rows, slots, device, dtype):
+        shape = (rows, config.num_key_value_heads, slots, config.head_dim)
+        layers = range(config.num_hidden_layers)
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in layers]
+        self.values = [torch.zeros_like(keys) for keys in self.keys]
+
+    def advance(self, positions, first):
+        """Prepare for tokens at positions (B, T); `first` says that they begin their rows."""
+        self.positions, self.filled = positions, int(positions.max()) + 1  # S, the slots to read
+        self.rows = torch.arange(len(positions), device=positions.device)[:, None]
+        slots, keys = torch.arange(self.filled, device=positions.device), self.keys[0]
+        # A slot is visible when its position is not later than the query's: (B, 1, T, S).
+        later = slots > positions[:, None, :, None]
+        self.mask = None if first else later.to(keys.dtype).masked_fill(later, -torch.inf)
+
+    def write(self, layer, keys, values):
+        """Store keys and values (B, K, T, E); return those of all filled slots, (B, K, S, E)."""
+        stored = []
+        for store, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            store = store[: len(new)]
+            store.transpose(1, 2)[self.rows, self.positions] = new.transpose(1, 2)  # (B, T, K, E)
+            stored.append(store[:, :, : self.filled])
+        return stored
+
+    def keep(self, rows):
+        """Keep only `rows`, an ascending list, moved to the front; return their new order.
+
+        Only the last rows move, into the places of those that leave.
+        """
+        order = list(range(len(rows)))
+        holes = sorted(set(order) - set(rows))
+        movers = [row for row in rows if row >= len(rows)]
+        for place, row in zip(holes, movers):
+            order[place] = row
+        to, source = (torch.tensor(x, device=self.rows.device) for x in (holes, movers))
+        for store in (*self.keys, *self.values) if movers else ():
+            store[to, :, : self.filled] = store[source, :, : self.filled]
+        return order
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from conftest import tiny
 
 from lookahead.files import InputError
-from lookahead.generate import generate
+from lookahead.generate import Cache, generate
 
 EOS = 2
 
@@ -86,3 +86,13 @@ def test_same_tokens_as_transformers(kv_heads):
         settings = {"max_new_tokens": 16, "do_sample": False, "eos_token_id": EOS}
         ids = peer.generate(torch.tensor([prompt]), pad_token_id=0, **settings)[0, len(prompt) :]
         assert [i for i in ids.tolist() if i != EOS] == answer
+
+
+def test_rows_that_leave_the_cache_are_replaced_by_the_last():
+    cache = Cache(tiny().config, 6, 4, "cpu", torch.float32)
+    cache.advance(torch.arange(4).expand(6, 4), True)
+    for store in (*cache.keys, *cache.values):
+        store += torch.arange(6.0)[:, None, None, None]
+    assert cache.keep([1, 2, 5]) == [5, 1, 2]
+    for store in (*cache.keys, *cache.values):
+        assert store[:3, 0, 0, 0].tolist() == [5.0, 1.0, 2.0]

@@ -6,8 +6,6 @@ import pytest
 import torch
 from conftest import tiny
 
-from lookahead.model import Cache
-
 CASES = [{}, {"kv_heads": 4}, {"kv_heads": 1, "tied": True}, {"layers": 3, "vocab_size": 50}]
 
 
@@ -43,13 +41,3 @@ def test_a_tied_head_is_one_parameter():
     assert sum(p.numel() for p in model.parameters()) + 97 * 32 == sum(
         p.numel() for p in tiny().parameters()
     )
-
-
-def test_rows_that_leave_the_cache_are_replaced_by_the_last():
-    cache = Cache(tiny().config, 6, 4, "cpu", torch.float32)
-    cache.advance(torch.arange(4).expand(6, 4), True)
-    for store in (*cache.keys, *cache.values):
-        store += torch.arange(6.0)[:, None, None, None]
-    assert cache.keep([1, 2, 5]) == [5, 1, 2]
-    for store in (*cache.keys, *cache.values):
-        assert store[:3, 0, 0, 0].tolist() == [5.0, 1.0, 2.0]
