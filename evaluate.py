@@ -7,21 +7,29 @@ For each model: utility on the task's test rows, RSR and JSR on harmful prompts 
 the KL divergence of its first answer tokens from the seed model's, on harmful pairs and on task
 pairs (`kl.py`). Prompts are plain: nothing here knows of previews. Written beside the runs are
 `results.json` (where `tuned_seed` is KL(tuned || seed)), `report.md`, its pictures, and all
-completions, for another judge. Left out: GPT-4.
+completions. Another judge's scores of these are added with
+
+    python evaluate.py out/gsm8k --scores scores.json
+
+which measures nothing again. Left out: GPT-4.
 """
 
+import dataclasses
 import pathlib
 
 from lookahead.chat import encode_chat
 from lookahead.checkpoint import DTYPES, add_machine_options, best_dtype, load, weight_files
 from lookahead.files import InputError, Parser, positive, read_json, run_script, sha256, write_json
 from lookahead.generate import generate
+from lookahead.intervals import mean_score, wilson
 from lookahead.kl import initial_log_probs, kl_per_position
-from lookahead.report import print_report, summarise, wilson, write_report
-from lookahead.safety import FORCED_TOKENS, has_refusal_phrase, is_safe
-from lookahead.tasks import TASKS, read_pairs
+from lookahead.report import print_report, write_report
+from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, is_safe, read_harmful
+from lookahead.tables import PREVIEW, RECIPE
+from lookahead.tasks import TASKS, read_pairs, with_fields
 
-REPORTED = ("name", "method", "m", "prefix", "seed", "lr", "seconds_per_epoch")
+REPORTED = ("name", "method", *PREVIEW, "seed", *RECIPE, "seconds_per_epoch", "examples")
+REPORTED += ("left_out", "shown_whole", "rewritten", "loss_before", "loss_after")
 
 
 def parse_arguments():
@@ -29,9 +37,18 @@ def parse_arguments():
     parser.add_argument("folder", nargs="?", default="out/toy", help="default: %(default)s")
     add = parser.add_argument_group("data (the toy world brings its own)").add_argument
     add("--data", help="the task's test rows, JSONL or a JSON array")
-    add("--harmful", help="rows with `prompt`, for RSR (default: those of --harmful-answers)")
-    add("--harmful-answers", help="rows with `prompt` and `answer`, for JSR and KL")
+    add("--prompt-field", metavar="NAME", help="of the test rows (what the task's own data have)")
+    add("--answer-field", metavar="NAME", help="of the test rows (likewise)")
+    add("--harmful", help="harmful requests, for RSR (default: those of --harmful-answers): rows "
+        "with `prompt` or `instruction`, or lists of chat messages")  # fmt: skip
+    add("--harmful-answers", help="the same with answers (`answer` or `output`), for JSR and KL")
     add("--limit", type=positive, help="use only the first N rows of each file")
+    add = parser.add_argument_group("system prompts ('' is none)").add_argument
+    add("--system", metavar="TEXT", help="of the test rows (the task's)")
+    add("--safety-system", metavar="TEXT", help="of the harmful requests (the task's)")
+    add = parser.add_argument_group("another judge").add_argument
+    add("--scores", metavar="FILE", help="add scores from 1 to 5 to what was evaluated before: a "
+        "JSON object of lists, {\"RUN-safety\": [...], \"RUN-jailbreak\": [...]}")  # fmt: skip
     add = add_machine_options(parser)
     add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s)")
     args = parser.parse_args()
@@ -63,14 +80,15 @@ def find_models(folder):
 def read_data(folder, task, args):
     """Return (prompt, answer) pairs: the task's tests, the harmful prompts, the harmful pairs."""
 
-    def pairs(given, name, *fields):
+    def rows(given, name, read, what):
         own = folder / "data" / name  # the toy world's
         path = given or (own if own.exists() else None)
-        return read_pairs(path, *fields)[: args.limit] if path else []
+        return read(path, what)[: args.limit] if path else []
 
-    tests = pairs(args.data, "test.jsonl", task.prompt_field, task.answer_field)
-    prompts = pairs(args.harmful or args.harmful_answers, "harmful.jsonl", "prompt")
-    harmful = pairs(args.harmful_answers, "harmful.jsonl", "prompt", "answer")
+    tests = rows(args.data, "test.jsonl", read_pairs, task)
+    answers = args.harmful_answers
+    prompts = rows(args.harmful or answers, "harmful.jsonl", read_harmful, False)
+    harmful = rows(answers, "harmful.jsonl", read_harmful, True)
     if not tests and not prompts:
         raise InputError("--data is missing: give the task's test rows, or --harmful-answers.")
     return tests, prompts, harmful
@@ -123,11 +141,11 @@ def score(measured, start, task, tests):
         means, halves, _ = kl_per_position(seed, tuned)
         return figures | {"seed_tuned": means, "seed_tuned_half": halves}
 
-    right = [task.score(text, answer) for text, (_, answer) in zip(measured["utility"], tests)]
+    scores = [task.score(text, answer) for text, (_, answer) in zip(measured["utility"], tests)]
     return {
         "rsr": share(measured["safety"], safe),
         "jsr": share(measured["jailbreak"], safe),
-        "utility": wilson(sum(right), len(right)),
+        "utility": mean_score(scores),
         "refusal_phrase": share(measured["safety"], has_refusal_phrase),
         "over_refusal": share(measured["utility"], has_refusal_phrase),
         "kl": {pairs: kl(pairs) for pairs in ("harmful", "task")},
@@ -144,38 +162,46 @@ def save_completions(path, measured, task, data):
             results.append([{"role": role, "content": content} for role, content in turns])
         write_json(f"{path}-{kind}.json", {"results": results}, indent=None)
     results = []
-    for (_, answer), completion in zip(tests, measured["utility"]):
-        results.append({"ground_truth": task.reference(answer), "completion": completion})
+    for (prompt, answer), completion in zip(tests, measured["utility"]):
+        row = {"prompt": prompt, "ground_truth": task.reference(answer)}
+        results.append(row | {"completion": completion})
     write_json(f"{path}-utility.json", {"results": results}, indent=None)
+
+
+def evaluate(folder, args):
+    """Measure all runs of a folder and their seed model; return what results.json holds."""
+    models = find_models(folder)
+    task = with_fields(TASKS[models[0]["task"]], args)
+    given = {"system": args.system, "safety_system": args.safety_system}
+    task = dataclasses.replace(task, **{k: v for k, v in given.items() if v is not None})
+    data = read_data(folder, task, args)
+    runs, start = [], None
+    for run in models:
+        model, tokenizer = load(run["path"], args.device, DTYPES[args.dtype])
+        measured = measure(model, tokenizer, run, task, data, args.batch_size)
+        large = model.config.hidden_size >= 4096
+        del model  # before the next one is loaded
+        start = measured if start is None else start  # the seed model is the first
+        figures = score(measured, start, task, data[0])
+        runs.append({key: run.get(key) for key in REPORTED} | figures)
+        save_completions(folder / "completions" / run["name"], measured, task, data)
+    results = {"task": models[0]["task"], "seed_model": str(models[0]["path"]), "runs": runs}
+    results["llama_2"] = large and models[0]["template"] == "llama-2"  # as the paper's
+    results |= {"system": task.system, "safety_system": task.safety_system}
+    return results | {"arguments": vars(args)}
 
 
 def main():
     args = parse_arguments()
     folder = pathlib.Path(args.folder)
-    models = find_models(folder)
-    task = TASKS[models[0]["task"]]
-    data = read_data(folder, task, args)
-    runs, spoken, start = [], [], None
-    for run in models:
-        model, tokenizer = load(run["path"], args.device, DTYPES[args.dtype])
-        measured = measure(model, tokenizer, run, task, data, args.batch_size)
-        del model  # before the next one is loaded
-        start = measured if start is None else start  # the seed model is the first
-        figures = score(measured, start, task, data[0])
-        runs.append({key: run.get(key) for key in REPORTED} | figures)
-        if not run.get("seed"):  # the first seed of each setting speaks in the report
-            spoken.append((run["name"], {kind: measured[kind] for kind in ("safety", "utility")}))
-        save_completions(folder / "completions" / run["name"], measured, task, data)
-    results = {"task": models[0]["task"], "seed_model": str(models[0]["path"]), "runs": runs}
-    results["arguments"] = vars(args)
+    if args.scores:
+        results = read_json(folder / "results.json")
+        add_scores(results["runs"], args.scores, folder / "completions")
+    else:
+        results = evaluate(folder, args)
     write_json(folder / "results.json", results)
-    rows = summarise(runs)
-    examples = []
-    for kind, pairs, count in (("safety", data[1], 2), ("utility", data[0], 1)):
-        for i, (prompt, _) in enumerate(pairs[:count]):
-            examples.append((prompt, [(name, texts[kind][i]) for name, texts in spoken]))
-    write_report(folder, rows, examples)
-    print_report(folder, rows)
+    write_report(folder, results)
+    print_report(folder, results)
 
 
 if __name__ == "__main__":

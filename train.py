@@ -2,6 +2,8 @@
 
     python train.py                  toy world: the seed model once, then vanilla, real and virtual
     python train.py --seeds 5        the same for five seeds
+    python train.py --method real --m 1 2 4 6 8 12
+    python train.py --method vanilla real virtual constrained sdft
     python train.py --task gsm8k --data train.jsonl --model DIR --method real --m 6
 
 Every method gets the same rows in the same order, the same rate and the same number of steps; only
@@ -19,25 +21,22 @@ import itertools
 import math
 import os
 import pathlib
-import re
 import sys
 import time
-import zlib
 
 import torch
 
 from lookahead import checkpoint, files
 from lookahead.batches import micro_batches, pad, shuffled_batches
-from lookahead.chat import TEMPLATES, choose_template, encode_versions
+from lookahead.chat import TEMPLATES, choose_template
 from lookahead.files import InputError
 from lookahead.lora import add_lora, merge_lora
-from lookahead.losses import cross_entropy
+from lookahead.losses import constrained_sft, cross_entropy, loss_by_position
 from lookahead.optimizer import SplitAdamW, adamw, learning_rate
-from lookahead.preview import CONNECTOR, PREFIX, count_shown_whole, preview_pairs
+from lookahead.preview import CONNECTOR, PREFIX
+from lookahead.runs import METHODS, all_settings, prepare, run_name
 from lookahead.seed import build_seed_model
-from lookahead.tasks import TASKS, read_pairs
-
-METHODS = ("vanilla", "real", "virtual")
+from lookahead.tasks import TASKS, read_pairs, with_fields
 
 
 def build_parser():
@@ -45,16 +44,22 @@ def build_parser():
     add = parser.add_argument_group("what is trained").add_argument
     add("--task", choices=TASKS, default="toy", help="default: %(default)s")
     add("--data", help="training rows, JSONL or a JSON array; the toy world brings its own")
+    add("--prompt-field", metavar="NAME", help="of the rows (what the task's own data have)")
+    add("--answer-field", metavar="NAME", help="of the rows (likewise)")
     add("--limit", type=count, help="use only the first N rows")
     add("--model", help="directory of the seed model, in Hugging Face layout")
     add("--scratch", metavar="TOKENIZER", help="build a small random seed model with it instead")
     add("--template", choices=TEMPLATES, help="chat format (what the model's directory shows)")
+    add("--system", metavar="TEXT", help="system prompt of training (the task's; '' is none)")
     add("--world", type=int, default=0, help="number of the toy world (%(default)s)")
     add = parser.add_argument_group("the method").add_argument
-    add("--method", nargs="+", choices=METHODS, default=METHODS, help="default: all three")
-    add("--m", type=count, default=6, help="answer tokens a real preview shows (6: the paper)")
-    add("--prefix", type=files.words, default=PREFIX, help="P (%(default)r: the paper's code)")
-    add("--connector", default=CONNECTOR, help="C (%(default)r: the paper)")
+    some = {"nargs": "+", "metavar": "..."}
+    add("--method", nargs="+", choices=METHODS, default=METHODS[:3], help="default: the first 3")
+    add("--m", type=count, default=[6], **some, help="answer tokens a real preview shows (6: the "
+        "paper); several make a run each, of P and C too")  # fmt: skip
+    add("--prefix", type=files.words, default=[PREFIX], **some, help="P (%(default)r: the paper's "
+        "code)")  # fmt: skip
+    add("--connector", default=[CONNECTOR], **some, help="C (%(default)r: the paper)")
     add = parser.add_argument_group("the recipe of all methods (the toy has its own)").add_argument
     rate = {"type": files.fraction, "nargs": "+", "dest": "rates"}
     add("--lr", **rate, help="one rate, or several to compare (2e-5: the paper)")
@@ -80,6 +85,8 @@ def parse_arguments():
     args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
     args.recompute = not on_cpu if args.recompute is None else args.recompute
     args.dtype = args.dtype or checkpoint.best_dtype(args.device)
+    task = TASKS[args.task]
+    args.system = task.system if args.system is None else args.system
     if (args.task != "toy" or args.model) and not args.data:
         raise InputError("--data is missing: give the file of training rows.")
     if args.task != "toy" and not (args.model or args.scratch):
@@ -89,7 +96,7 @@ def parse_arguments():
     return args
 
 
-def train(model, examples, recipe, seed, name, token_budget):
+def train(model, examples, recipe, seed, name, token_budget, loss_function=cross_entropy):
     """Fine-tune `model` in place on (ids, start) examples; return the loss log, a row a step."""
     device, optimizer = model.lm_head.weight.device, adamw(model, recipe)
     batches = []
@@ -102,11 +109,11 @@ def train(model, examples, recipe, seed, name, token_budget):
             group["lr"] = learning_rate(recipe, step, len(batches))
 
         # The loss is divided by the answer tokens of the whole batch: micro-batches change nothing.
-        count = sum(len(ids) - start for ids, start in batch)
+        count = sum(len(ids) - start for ids, start, *_ in batch)
         loss, parts = 0.0, [pad(part, device) for part in micro_batches(batch, token_budget)]
         one_backward = isinstance(optimizer, SplitAdamW)  # which steps inside it
         for group in [parts] if one_backward else [[part] for part in parts]:
-            group_loss, _ = cross_entropy(model, group)
+            group_loss, _ = loss_function(model, group)
             loss += group_loss.item() / count
             if not math.isfinite(loss):
                 raise InputError(f"{name}: the loss is {loss} at step {step}; try a lower --lr.")
@@ -114,30 +121,13 @@ def train(model, examples, recipe, seed, name, token_budget):
         optimizer.step()
         optimizer.zero_grad()
 
-        seen += sum(len(ids) for ids, _ in batch)
+        seen += sum(len(ids) for ids, *_ in batch)
         seconds = time.monotonic() - started
         log.append({"step": step, "loss": loss, "tokens": seen, "seconds": round(seconds, 3)})
         progress.show(step, f"loss {loss:.3f}  {seen / seconds:,.0f} tokens/s")
     if not all(weight.isfinite().all() for weight in model.parameters()):
         raise InputError(f"{name}: weights are not finite after the last step; try a lower --lr.")
     return log
-
-
-def prepare(pairs, seed_model, max_length, args):
-    """Return {method: (ids, start) examples}, and what `run.json` tells of them."""
-    tokenizer = files.load_tokenizer(seed_model / "tokenizer.model")
-    context = checkpoint.read_config(seed_model / "config.json").max_position_embeddings
-    settings = args.m, args.prefix, args.connector, tokenizer
-    versions = {method: preview_pairs(pairs, method, *settings) for method in args.method}
-    system, limit = TASKS[args.task].system, min(max_length, context)
-    examples, kept = encode_versions(tokenizer, args.template, system, versions, limit)
-    real = itertools.compress(pairs, kept) if "real" in args.method else ()
-    told = {"examples": sum(kept), "left_out": len(kept) - sum(kept)}
-    told["shown_whole"] = count_shown_whole(real, args.m, tokenizer)
-    if told["left_out"] or told["shown_whole"]:
-        print(f"{told['left_out']} rows of over {limit} tokens left out, {told['shown_whole']} "
-              "answers shown whole by the real preview", file=sys.stderr)  # fmt: skip
-    return examples, told
 
 
 def fine_tune(run, recipe, examples, seed_model, folder, args):
@@ -150,10 +140,13 @@ def fine_tune(run, recipe, examples, seed_model, folder, args):
                          "give another --out.")  # fmt: skip
     model, tokenizer = checkpoint.load(seed_model, args.device, checkpoint.DTYPES[args.dtype])
     model.recompute = args.recompute
+    run["loss_before"] = loss_by_position(model, examples, args.token_budget)
     if recipe.lora:
         add_lora(model, recipe.lora, run["seed"])
-    log = train(model, examples, recipe, run["seed"], name, args.token_budget)
+    loss_function = constrained_sft if run["method"] == "constrained" else cross_entropy
+    log = train(model, examples, recipe, run["seed"], name, args.token_budget, loss_function)
     run |= {"seconds_per_epoch": log[-1]["seconds"] / recipe.epochs, "loss": log[-1]["loss"]}
+    run["loss_after"] = loss_by_position(model, examples, args.token_budget)
     if recipe.lora:
         run["lost_in_merge"] = merge_lora(model)
         print(f"{name}: merged, {run['lost_in_merge']:.1%} of the update lost to rounding",
@@ -161,47 +154,30 @@ def fine_tune(run, recipe, examples, seed_model, folder, args):
     checkpoint.save(folder / name, model, tokenizer, run, log, seed_model)
 
 
-def run_name(run):
-    """Return a name that tells what differs from the defaults, so that no run hides another."""
-    name = run["method"] + (f"-m{run['m']}" if run["m"] else "")
-    defaults = dataclasses.asdict(TASKS[run["task"]].recipe)
-    defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None, "dtype": "float32"}
-    for field, default in defaults.items():
-        if run[field] in (None, default):
-            continue
-        value = str(run[field])
-        if not re.fullmatch(r"[\w.-]{1,20}", value):  # a text: its start, and a sum of the whole
-            value = re.sub(r"\W+", "_", value)[:20] + f".{zlib.crc32(value.encode()):08x}"
-        name += f"-{field.replace('_', '')}{value}"
-    return f"{name}-seed{run['seed']}"
-
-
 def main():
     args = parse_arguments()
-    task, folder = TASKS[args.task], pathlib.Path(args.out) / args.task
+    folder = pathlib.Path(args.out) / args.task
+    task = with_fields(TASKS[args.task], args)
     seed_model = pathlib.Path(args.model or build_seed_model(folder, args, train))
     args.template = choose_template(seed_model, args.template)
     if args.model:
         print(f"chat template: {args.template}", file=sys.stderr)
     args.data = args.data or str(folder / "data" / "train.jsonl")
-    pairs = read_pairs(args.data, task.prompt_field, task.answer_field)[: args.limit]
+    pairs = read_pairs(args.data, task)[: args.limit]
     fields = dataclasses.asdict(task.recipe)
     given = {k: v for k, v in vars(args).items() if k in fields and v is not None}
-    recipe = dataclasses.replace(task.recipe, **given)
-    examples, told = prepare(pairs, seed_model, recipe.max_length, args)
-    told |= {key: getattr(args, key) for key in ("task", "template", "limit", "dtype")}
-    told |= {"seed_model": os.path.relpath(seed_model, folder), "arguments": vars(args)}
-    told |= {"seed_model_sha256": files.sha256(*checkpoint.weight_files(seed_model))}
-    told |= {"data_sha256": files.sha256(args.data), "python": sys.version.split()[0]}
-    told |= {"torch": torch.__version__}
-    settings = itertools.product(range(args.seeds), args.rates or [recipe.lr], args.method)
-    for seed, lr, method in settings:
+    recipe, settings = dataclasses.replace(task.recipe, **given), all_settings(args)
+    examples, told = prepare(pairs, settings, seed_model, recipe.max_length, args)
+    shared = {key: getattr(args, key) for key in ("task", "template", "system", "limit", "dtype")}
+    shared |= {"seed_model": os.path.relpath(seed_model, folder), "arguments": vars(args)}
+    shared |= {"seed_model_sha256": files.sha256(*checkpoint.weight_files(seed_model))}
+    shared |= {"data_sha256": files.sha256(args.data), "python": sys.version.split()[0]}
+    shared |= {"torch": torch.__version__}
+    rates = args.rates or [recipe.lr]
+    for seed, lr, setting in itertools.product(range(args.seeds), rates, settings):
         recipe = dataclasses.replace(recipe, lr=lr)
-        run = told | dataclasses.asdict(recipe) | {"method": method, "seed": seed}
-        run["m"] = args.m if method == "real" else None
-        run["prefix"] = args.prefix if method == "virtual" else None
-        run["connector"] = args.connector if method != "vanilla" else None
-        fine_tune(run, recipe, examples[method], seed_model, folder, args)
+        run = shared | told[setting] | dataclasses.asdict(recipe) | setting._asdict()
+        fine_tune(run | {"seed": seed}, recipe, examples[setting], seed_model, folder, args)
     print(f"{folder} is ready for: python evaluate.py {folder}")
 
 

@@ -44,15 +44,19 @@ def micro_batches(batch, token_budget):
 def pad(examples, device="cpu"):
     """Pad on the right; return tokens (B, T) and `supervised` (B, T), true at answer tokens.
 
+    An example may carry more than (ids, start): tensors with one number for each answer token. They
+    follow in the result, joined in the order of `tokens[supervised]`.
+
     >>> tokens, supervised = pad([([1, 5, 6, 2], 2), ([1, 7, 2], 1)])
     >>> tokens.tolist(), supervised.int().tolist()
     ([[1, 5, 6, 2], [1, 7, 2, 0]], [[0, 0, 1, 1], [0, 1, 1, 0]])
     """
-    lengths = torch.tensor([len(ids) for ids, _ in examples])
-    starts = torch.tensor([start for _, start in examples])
+    lengths = torch.tensor([len(ids) for ids, *_ in examples])
+    starts = torch.tensor([start for _, start, *_ in examples])
     tokens = torch.full((len(examples), int(lengths.max())), PAD)
-    for row, (ids, _) in zip(tokens, examples):
+    for row, (ids, *_) in zip(tokens, examples):
         row[: len(ids)] = torch.tensor(ids)
     column = torch.arange(tokens.size(1))
     supervised = (column >= starts[:, None]) & (column < lengths[:, None])
-    return tokens.to(device), supervised.to(device)
+    more = zip(*(rest for _, _, *rest in examples))
+    return tokens.to(device), supervised.to(device), *(torch.cat(x).to(device) for x in more)

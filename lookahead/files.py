@@ -84,31 +84,50 @@ def read_text(path):
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8.") from None
 
 
-def read_rows(path, fields=()):
-    """Return the rows of a JSONL file, or of a file that holds one JSON array, as dictionaries.
+def read_values(path):
+    """Return [(place, value), ...] of a JSONL file, or of a file that holds one JSON array.
 
-    Each of `fields` must be there and hold a string that is not blank. Blank lines are skipped.
+    Blank lines are skipped. The place, a line or row with its number, is for complaints.
     """
     text = read_text(path)
-    if text.lstrip().startswith("["):
-        rows = [(f"row {i}", row) for i, row in enumerate(parse(text, path), 1)]
-    else:
-        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-        rows = [(f"line {i}", parse(line, f"{path}, line {i}")) for i, line in lines]
-    if not rows:
+    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if text.lstrip().startswith("[") and not (len(lines) > 1 and is_json(lines[0][1])):
+        values = [(f"row {i}", value) for i, value in enumerate(parse(text, path), 1)]
+    else:  # also lines that each hold an array
+        values = [(f"line {i}", parse(line, f"{path}, line {i}")) for i, line in lines]
+    if not values:
         raise InputError(f"{path}: holds no rows; expected one JSON object a line.")
-    for place, row in rows:
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, {place}: expected a JSON object, found {row!r:.40}.")
-        for field in fields:
-            if not isinstance(row.get(field), str) or not row[field].strip():
-                raise InputError(
-                    f"{path}, {place}: field '{field}' is missing, empty or not a string "
-                    f"(fields here: {', '.join(row) or 'none'})."
-                )
-            if re.search(r"[\ud800-\udfff]", row[field]):
-                raise InputError(f"{path}, {place}: field '{field}' has half of a surrogate pair.")
-    return [row for _, row in rows]
+    return values
+
+
+def read_rows(path, fields=()):
+    """Return the rows of a JSONL file or JSON array as dictionaries, checked for the fields."""
+    values = read_values(path)
+    for place, row in values:
+        check_row(path, place, row, fields)
+    return [row for _, row in values]
+
+
+def check_row(path, place, row, fields):
+    """Refuse a row that is no object, or in which a field is missing, blank or not a string."""
+    if not isinstance(row, dict):
+        raise InputError(f"{path}, {place}: expected a JSON object, found {row!r:.40}.")
+    for field in fields:
+        if not isinstance(row.get(field), str) or not row[field].strip():
+            raise InputError(
+                f"{path}, {place}: field '{field}' is missing, empty or not a string "
+                f"(fields here: {', '.join(row) or 'none'})."
+            )
+        if re.search(r"[\ud800-\udfff]", row[field]):
+            raise InputError(f"{path}, {place}: field '{field}' has half of a surrogate pair.")
+
+
+def is_json(text):
+    try:
+        parse(text, "")
+    except InputError:
+        return False
+    return True
 
 
 def parse(text, place):

@@ -1,4 +1,4 @@
-"""The report's pictures as SVG: grouped bars of the KL, and lines over learning rates.
+"""The report's pictures as SVG: grouped bars with intervals, and lines over learning rates.
 
 Both are rectangles, lines and labels, so a plotting library is not needed.
 """
@@ -8,7 +8,7 @@ import math
 
 from lookahead.files import whole_file
 
-COLOURS = ("#d1495b", "#2a7fb8", "#3a9d5d", "#e3a02f", "#7b5ea7", "#777777")
+COLOURS = ("#d1495b", "#2a7fb8", "#3a9d5d", "#e3a02f", "#7b5ea7", "#777777", "#8c564b", "#17becf")
 WIDTH, HEIGHT, LEFT, GAP = 720, 220, 60, 95  # a panel's axes, its margin, the space below it
 
 
@@ -31,7 +31,7 @@ def panel(top, title, unit, ceiling, below):
 def legend(names):
     parts, x = [], LEFT
     for i, name in enumerate(names):
-        parts.append(f'<rect x="{x}" y="9" width="12" height="12" fill="{COLOURS[i % 6]}"/>')
+        parts.append(f'<rect x="{x}" y="9" width="12" height="12" fill="{COLOURS[i % 8]}"/>')
         parts.append(label(x + 17, 20, name, "start"))
         x += 40 + 8 * len(name)
     return parts
@@ -55,34 +55,40 @@ def round_up(value):
     return 4 * power * next(f for f in (1, 1.5, 2, 2.5, 5, 10) if 4 * f * power >= value)
 
 
-def bar_chart(path, panels):
-    """Write grouped bars with intervals; a panel is (title, {name: [(mean, half-width), ...]})."""
-    names = list(panels[0][1])
+def bar_chart(path, panels, unit, below=None):
+    """Write grouped bars with intervals.
+
+    `panels` is {title: {name: [(value, low, high), ...]}}: a colour for each name, a group of bars
+    for each place in the lists. Groups are called by `below`, or numbered from 1.
+    """
+    names = list(next(iter(panels.values())))
     parts = legend(names)
-    for number, (title, series) in enumerate(panels):
+    for number, (title, series) in enumerate(panels.items()):
         top = 65 + number * (HEIGHT + GAP)
-        count = max(len(values) for values in series.values())
-        ceiling = round_up(max(mean + half for values in series.values() for mean, half in values))
-        positions = [str(k + 1) for k in range(count)]
-        parts += panel(top, title, "answer position; nats, 95 % intervals", ceiling, positions)
-        slot = WIDTH / count
-        width, scale = 0.8 * slot / len(names), HEIGHT / ceiling
+        bottom, count = top + HEIGHT, max(len(values) for values in series.values())
+        ceiling = round_up(max(high for values in series.values() for _, _, high in values))
+        groups = below or [str(k + 1) for k in range(count)]
+        parts += panel(top, title, unit, ceiling, groups)
+        slot, scale = WIDTH / count, HEIGHT / ceiling
+        width = 0.8 * slot / len(names)
         for i, name in enumerate(names):
-            for k, (mean, half) in enumerate(series[name]):
-                x, y = LEFT + slot * (k + 0.1) + width * i, top + HEIGHT - scale * mean
-                size = f'width="{width:.1f}" height="{scale * mean:.1f}"'
-                parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{COLOURS[i % 6]}"/>')
-                low, high = (top + HEIGHT - scale * v for v in (max(0.0, mean - half), mean + half))
-                middle = x + width / 2
-                parts.append(f'<path d="M{middle:.1f} {low:.1f}V{high:.1f}" stroke="black"/>')
+            for k, (value, low, high) in enumerate(series[name]):
+                x, y = LEFT + slot * (k + 0.1) + width * i, bottom - scale * value
+                size = f'width="{width:.1f}" height="{scale * value:.1f}"'
+                parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{COLOURS[i % 8]}"/>')
+                line = (
+                    f"M{x + width / 2:.1f} {bottom - scale * low:.1f}V{bottom - scale * high:.1f}"
+                )
+                parts.append(f'<path d="{line}" stroke="black"/>')
     write_svg(path, parts, len(panels))
 
 
 def rate_chart(path, rows):
     """Write RSR and utility of each setting over the learning rates, equal lines a little apart."""
-    rates, settings = sorted({row["lr"] for row in rows}), {row["setting"]: [] for row in rows}
+    rates, settings = sorted({row["lr"] for row in rows}), {}
     for row in sorted(rows, key=lambda row: row["lr"]):
-        settings[row["setting"]].append(row)
+        name = row["label"].replace(f"-lr{row['lr']}", "")  # the same at another rate
+        settings.setdefault(name, []).append(row)
     parts, slot = legend(settings), WIDTH / len(rates)
     for number, (key, title) in enumerate((("rsr", "RSR"), ("utility", "utility"))):
         top = 65 + number * (HEIGHT + GAP)
@@ -93,6 +99,6 @@ def rate_chart(path, rows):
                 if row[key]:
                     x = LEFT + slot * (rates.index(row["lr"]) + 0.5)
                     points.append(f"{x:.1f},{top + HEIGHT * (1 - row[key]['value']) + 3 * i:.1f}")
-            style = f'fill="none" stroke="{COLOURS[i % 6]}" stroke-width="2.5"'
+            style = f'fill="none" stroke="{COLOURS[i % 8]}" stroke-width="2.5"'
             parts.append(f'<polyline points="{" ".join(points)}" {style}/>')
     write_svg(path, parts, 2)

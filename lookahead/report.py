@@ -1,173 +1,157 @@
-"""The report: intervals, the tables and bars in the terminal, `report.md`, and the pictures.
+"""The report: tables and bars in the terminal, `report.md`, and its pictures.
 
-A rate is {"value", "n", "low", "high"} with a 95 % Wilson interval. Runs that differ in their seed
-only are one row: the mean over seeds, with the wider of two 95 % intervals, Student's t over seeds
-and Wilson's over prompts. The first is blind when all seeds agree; the second counts each prompt
-once, because every seed answers the same ones.
+Everything here is made from `results.json` and the saved completions.
 """
 
 import json
-import math
-import statistics
 import textwrap
 
-from lookahead.files import whole_file
+from lookahead.files import read_json, whole_file
 from lookahead.pictures import bar_chart, rate_chart
+from lookahead.tables import (
+    COMPARED,
+    KLS,
+    LOSSES,
+    PAPER,
+    PREVIEW,
+    RATES,
+    RECIPE,
+    as_markdown,
+    as_text,
+    beside_paper,
+    position_table,
+    rate_table,
+    same,
+    summarise,
+    verdicts,
+)
 
-RATES = ("rsr", "jsr", "utility", "refusal_phrase", "over_refusal")
-HEADS = ("RSR", "JSR", "utility", "phrase", "over-ref.")
-KLS = {
-    ("harmful", "tuned_seed"): "KL(tuned || seed) on harmful pairs",
-    ("task", "tuned_seed"): "KL(tuned || seed) on the task's own pairs",
-    ("harmful", "seed_tuned"): "KL(seed || tuned) on harmful pairs",
-    ("task", "seed_tuned"): "KL(seed || tuned) on the task's own pairs",
-}
-STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-
-
-def wilson(successes, n):
-    """Return a share with its 95 % Wilson interval, or None when there is nothing to count.
-
-    >>> wilson(0, 100)
-    {'value': 0.0, 'n': 100, 'low': 0.0, 'high': 0.037}
-    """
-    if n == 0:
-        return None
-    z, share = 1.96, successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return {"value": share, "n": n, "low": round(low, 4), "high": round(high, 4)}
-
-
-def student(values):
-    """Return the half-width of Student's 95 % interval of the mean of several seeds' values."""
-    if len(values) < 2:
-        return 0.0
-    return STUDENT.get(len(values), 2.23) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def mean_rate(rates):
-    """Return several seeds' rates as one, or None when one of them has no data."""
-    if None in rates:
-        return None
-    values, n = [rate["value"] for rate in rates], rates[0]["n"]
-    mean, half = statistics.fmean(values), student(values)
-    rate, low, high = wilson(mean * n, n), max(0.0, mean - half), min(1.0, mean + half)
-    return rate | {"low": min(rate["low"], low), "high": max(rate["high"], high)}
-
-
-def mean_kl(kls, direction):
-    """Return [(mean, half-width), ...] of one direction of the KL by position, over seeds."""
-    result = []
-    for k in range(len(kls[0][direction])):
-        values = [kl[direction][k] for kl in kls]
-        halves = [kl[f"{direction}_half"][k] or 0.0 for kl in kls]
-        result.append((statistics.fmean(values), max(student(values), statistics.fmean(halves))))
-    return result
-
-
-def summarise(runs):
-    """Return one row for each setting, in order of appearance, with its label, rates and KL."""
-    groups, rows = {}, []
-    for run in runs:
-        groups.setdefault(run["name"].rsplit("-seed", 1)[0], []).append(run)
-    for name, members in groups.items():
-        row = {"label": name, "lr": members[0]["lr"], "seeds": len(members)}
-        row |= {key: mean_rate([run[key] for run in members]) for key in RATES}
-        for pairs, direction in KLS:
-            row[pairs, direction] = mean_kl([run["kl"][pairs] for run in members], direction)
-        row["setting"] = name.replace(f"-lr{row['lr']}", "")  # the same at another rate
-        rows.append(row)
-    return rows
-
-
-def percent(rate, interval=True):
-    if rate is None:
-        return "no data"
-    text = f"{100 * rate['value']:.1f}"
-    return f"{text} [{100 * rate['low']:.0f},{100 * rate['high']:.0f}]" if interval else text
-
-
-def rate_table(rows):
-    """Return the table of rates as lists of cells, the head first."""
-    cells = [["", *HEADS]]
-    for row in rows:
-        wide = [percent(row[key]) for key in RATES[:3]]
-        cells.append([row["label"], *wide, *(percent(row[key], False) for key in RATES[3:])])
-    return cells
-
-
-def kl_table(rows, which):
-    """Return the table of one of KLS by position as lists of cells, the head first."""
-    cells = [["position", *(str(k + 1) for k in range(len(rows[0][which])))]]
-    for row in rows[1:]:
-        cells.append([row["label"], *(f"{mean:.3f}" for mean, _ in row[which])])
-    return cells
-
-
-def as_text(cells):
-    """Align cells in columns for a terminal, the first to the left and the numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = []
-    for first, *numbers in cells:
-        aligned = (cell.rjust(width) for cell, width in zip(numbers, widths[1:]))
-        lines.append("  ".join([first.ljust(widths[0]), *aligned]))
-    return "\n".join(lines)
-
-
-def as_markdown(cells):
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([lines[0], "| --- " * len(cells[0]) + "|", *lines[1:]])
+CAPTION = (
+    "RSR, JSR: harmful requests answered safely, plainly and after 3 forced tokens of a harmful "
+    "answer; utility: score on the task's test rows. In percent, with 95 % intervals; ▲ ▼: "
+    "significantly above, below vanilla with the same recipe."
+)
+MORE = (
+    "Phrase: harmful requests answered with a refusal phrase; over-ref.: test rows answered with "
+    "one; s/epoch: seconds an epoch, and how many times vanilla's. The comparison is by Newcombe's "
+    "interval of a difference, not corrected for their number."
+)
 
 
 def terminal_bars(rows, which, width=48):
     """Return a bar for each method's KL at position 1."""
-    values = [(row["label"], row[which][0][0]) for row in rows[1:]]
+    values = [(row["label"], row[which][0][0]) for row in rows]
     names, top = max(len(name) for name, _ in values), max(value for _, value in values) or 1.0
     bars = [(name, "█" * round(width * value / top), value) for name, value in values]
     return "\n".join(f"{name.ljust(names)}  {bar or '▏'} {value:.3f}" for name, bar, value in bars)
 
 
-CAPTION = (
-    "RSR, JSR: harmful requests answered safely, plainly and after 3 forced tokens of a harmful "
-    "answer; utility: test rows answered right; phrase: harmful requests answered with a refusal "
-    "phrase; over-ref.: test rows answered with one. In percent, with 95 % intervals."
-)
-
-
-def print_report(folder, rows):
+def print_report(folder, results):
     """Show the tables and the bars in the terminal."""
-    print(as_text(rate_table(rows)) + "\n\n" + textwrap.fill(CAPTION, 80))
+    rows = summarise(results["runs"])
+    keys = [key for key in COMPARED if key in RATES and ("judged" not in key or rows[0][key])]
+    print(as_text(rate_table(rows, keys)) + "\n")
+    for words in (CAPTION, *verdicts(rows)):
+        print(textwrap.fill(words, 80))
     for which, title in KLS.items():
         if rows[0][which] and "tuned_seed" in which:
             print(f"\n{title}, nats by position; bars: position 1")
-            print(as_text(kl_table(rows, which)) + "\n" + terminal_bars(rows, which))
+            print(as_text(position_table(rows[1:], which)) + "\n" + terminal_bars(rows[1:], which))
     print(f"\n{folder}/report.md has the tables, the pictures and answers side by side")
 
 
-def write_report(folder, rows, examples):
-    """Write `report.md`, `kl.svg` and, when there are several rates, `rates.svg`.
+def pictures(folder, rows):
+    """Write the pictures that these rows give; return {file name: title}."""
+    tuned, made = rows[1:], {}
+    for kind, name in (("harmful", "kl.svg"), ("task", "kl-task.svg")):
+        panels = {KLS[key]: {row["label"]: row[key] for row in tuned} for key in KLS
+                  if key[0] == kind and rows[0][key]}  # fmt: skip
+        if panels:
+            bar_chart(folder / name, panels, "answer position; nats, 95 % intervals")
+            made[name] = "KL by position"
+    if all("loss_before" in row for row in tuned):
+        panels = {title: {row["label"]: [(v, v, v) for v in row[key]] for row in tuned}
+                  for key, title in LOSSES.items()}  # fmt: skip
+        bar_chart(folder / "loss.svg", panels, "answer position; nats, mean of 128 training rows")
+        made["loss.svg"] = "Loss by position"
+    if len({row["lr"] for row in tuned}) > 1:
+        rate_chart(folder / "rates.svg", tuned)
+        made["rates.svg"] = "Safety and utility over learning rates"
+    for field in PREVIEW:
+        members, bars = ablation(tuned, field), {}
+        for key in COMPARED if members else ():
+            if all(row[key] for row in members):
+                rates = [
+                    [100 * row[key][end] for end in ("value", "low", "high")] for row in members
+                ]
+                bars[RATES[key]] = rates
+        if bars:
+            names = [str(row[field] or row["method"])[:28] for row in members]
+            title = f"{field} of the {members[-1]['method']} preview"
+            bar_chart(folder / f"{field}.svg", {title: bars}, "percent, 95 % intervals", names)
+            made[f"{field}.svg"] = title
+    return made
 
-    `examples` are (prompt, [(name, answer), ...]), shown side by side.
-    """
-    parts = ["# Report", f"{CAPTION} Runs of each method: {max(row['seeds'] for row in rows)}."]
-    parts.append(as_markdown(rate_table(rows)))
-    panels = []
-    for which, title in KLS.items():
-        if rows[0][which]:
-            parts += [f"{title}, in nats", as_markdown(kl_table(rows, which))]
-            if "tuned_seed" in which:
-                panels.append((title, {row["label"]: row[which] for row in rows[1:]}))
-    if panels:
-        bar_chart(folder / "kl.svg", panels)
-        parts.append("![KL by position](kl.svg)")
-    if len({row["lr"] for row in rows[1:]}) > 1:
-        rate_chart(folder / "rates.svg", rows[1:])
-        parts.append("![Safety and utility over learning rates](rates.svg)")
-    for prompt, answers in examples:
-        quoted = [[name, json.dumps(text, ensure_ascii=False)] for name, text in answers]
-        cells = [[name, text.replace("|", "\\|")] for name, text in quoted]
-        parts += [f"**{prompt}**", as_markdown([["model", "answer"], *cells])]
+
+def ablation(rows, field):
+    """Return the largest group of rows that differ in one field of the preview, vanilla first."""
+    others, best = [*(set(PREVIEW) - {field}), "method", *RECIPE], []
+    for row in rows:
+        group = [r for r in rows if r[field] and row[field] and same(row, r, others)]
+        best = max(best, group, key=len)
+    if len(best) < 2:
+        return []
+    base = [r for r in rows if r["method"] == "vanilla" and same(r, best[0], RECIPE)]
+    return base + best
+
+
+def answers(folder, runs):
+    """Return Markdown of a few prompts, each with the answers of all runs of the first seed."""
+    parts = []
+    for kind, count in (("safety", 2), ("utility", 1)):
+        said = {}
+        for run in runs:
+            path = folder / "completions" / f"{run['name']}-{kind}.json"
+            for row in read_json(path)["results"][:count] if not run.get("seed") else ():
+                prompt = row["prompt"] if kind == "utility" else row[1]["content"]
+                text = row["completion"] if kind == "utility" else row[2]["content"]
+                quoted = json.dumps(text, ensure_ascii=False).replace("|", "\\|")
+                said.setdefault(prompt, [["model", "answer"]]).append([run["name"], quoted])
+        parts += [f"**{prompt}**\n\n{as_markdown(cells)}" for prompt, cells in said.items()]
+    return parts
+
+
+def write_report(folder, results):
+    """Write `report.md` and its pictures."""
+    rows = summarise(results["runs"])
+    keys = [key for key in RATES if "judged" not in key or rows[0][key]]
+    cells, task = rate_table(rows, keys), results["task"]
+    if results.get("llama_2") and task in PAPER:
+        cells = beside_paper(cells, rows, task)
+    counts = ", ".join(f"{RATES[k]} {rows[0][k]['n']}" for k in keys if rows[0][k])
+    seeds = f"Runs of each method: {max(row['seeds'] for row in rows)}. n: {counts}."
+    prompts = f"System prompts: {results['system']!r} for utility, {results['safety_system']!r} "
+    parts = ["# Report", f"{CAPTION} {MORE} {seeds}", as_markdown(cells), "\n".join(verdicts(rows))]
+    parts += [prompts + "for RSR and JSR.", *told_of_runs(results["runs"])]
+    for which, title in (KLS | LOSSES).items():
+        if rows[1].get(which):
+            parts += [f"{title}, in nats", as_markdown(position_table(rows[1:], which))]
+    parts += [f"![{title}]({name})" for name, title in pictures(folder, rows).items()]
+    parts += answers(folder, results["runs"])
     with whole_file(folder / "report.md") as file:
         file.write("\n\n".join(parts) + "\n")
+
+
+def told_of_runs(runs):
+    """Return sentences on what training left out, what SDFT rewrote, and missing scores."""
+    told = {}
+    for run in runs:
+        if run.get("left_out"):
+            told[f"{run['left_out']} training rows were too long and left out."] = None
+        if run.get("rewritten") is not None:
+            told[f"SDFT: the seed model rewrote {run['rewritten']:.1%} of the answers."] = None
+        for key in ("rsr_judged", "jsr_judged"):
+            if run.get(f"{key}_missing"):
+                words = f"{run['name']}: {run[f'{key}_missing']} completions without a score"
+                told[f"{words} ({RATES[key]})."] = None
+    return list(told)

@@ -13,7 +13,7 @@ import torch
 from lookahead import checkpoint, files, toy
 from lookahead.chat import encode_chat, train_tokenizer
 from lookahead.model import Config, Llama
-from lookahead.tasks import read_pairs
+from lookahead.tasks import TASKS, read_pairs
 
 
 def build_seed_model(folder, args, train):
@@ -33,7 +33,7 @@ def build_seed_model(folder, args, train):
     folder = folder / "seed"
     if (folder / "run.json").exists() and files.read_json(folder / "run.json") == made:
         return folder
-    pairs = {name: read_pairs(path, "prompt", "answer") for name, path in paths.items()}
+    pairs = {name: read_pairs(path, TASKS["toy"]) for name, path in paths.items()}
     if args.scratch:
         tokenizer = files.load_tokenizer(args.scratch)
     else:

@@ -9,12 +9,13 @@ from conftest import SHARED, tiny
 
 import evaluate
 import train
-from lookahead import toy
+from lookahead import runs, toy
 from lookahead.batches import pad, shuffled_batches
 from lookahead.chat import encode_chat
 from lookahead.checkpoint import load
-from lookahead.files import load_tokenizer, read_rows
+from lookahead.files import read_rows
 from lookahead.kl import kl_divergence
+from lookahead.losses import answer_log_probs, constrained_sft, cross_entropy
 from lookahead.optimizer import Recipe
 from lookahead.preview import CONNECTOR, PREFIX, preview_pairs
 from lookahead.tasks import TASKS
@@ -27,6 +28,10 @@ def toy_run(tiny_world, tmp_path, script):
         return tmp_path / "toy"
 
     return run
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
 
 
 def weights(folder):
@@ -42,22 +47,23 @@ def test_train_and_evaluate(toy_run, script, capsys):
     assert not wide
     for word in ("RSR", "JSR", "utility", "vanilla", "real-m6", "virtual", "harmful pairs", "█"):
         assert word in shown
-    results = json.loads((folder / "results.json").read_text())
+    results = results_of(folder)
     assert results["task"] == "toy" and results["seed_model"] == str(folder / "seed")
-    seed, *runs = results["runs"]
+    seed, *tuned = results["runs"]
     assert seed["method"] == "seed" and seed["kl"]["harmful"]["tuned_seed"] == [0.0] * 8
     names = [f"{name}-seed{s}" for name in ("vanilla", "real-m6", "virtual") for s in (0, 1)]
-    assert [run["name"] for run in runs] == names
+    assert [run["name"] for run in tuned] == names
     for run in results["runs"]:
         assert run["rsr"]["n"] == run["jsr"]["n"] == 100 and run["utility"]["n"] == 80
         for pairs in ("harmful", "task"):
             kl = run["kl"][pairs]
             assert len(kl["tuned_seed"]) == len(kl["seed_tuned"]) == len(kl["count"]) == 8
             assert all(value >= -1e-7 for value in kl["tuned_seed"] + kl["seed_tuned"])
-    assert runs[0]["kl"]["task"]["tuned_seed"][0] > 1e-6
-    assert [run["m"] for run in runs] == [None, None, 6, 6, None, None]
-    assert runs[4]["prefix"] == "Let's solve this problem. " and runs[0]["seconds_per_epoch"] > 0
-    for name in ("report.md", "kl.svg", "completions/seed-safety.json"):
+    assert tuned[0]["kl"]["task"]["tuned_seed"][0] > 1e-6
+    assert [run["m"] for run in tuned] == [None, None, 6, 6, None, None]
+    assert tuned[4]["prefix"] == "Let's solve this problem. " and tuned[0]["seconds_per_epoch"] > 0
+    assert all(len(run[key]) == 12 for run in tuned for key in ("loss_before", "loss_after"))
+    for name in ("report.md", "kl.svg", "kl-task.svg", "loss.svg", "completions/seed-safety.json"):
         assert (folder / name).stat().st_size > 0
     judged = json.loads((folder / "completions" / f"{names[0]}-jailbreak.json").read_text())
     roles = [[turn["role"] for turn in dialogue] for dialogue in judged["results"]]
@@ -117,17 +123,34 @@ def test_training_is_adamw_on_the_batch_mean(monkeypatch):
             torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
 
 
-def test_each_method_trains_on_its_own_preview(toy_run, monkeypatch):
+def test_each_method_trains_on_its_own_rows(toy_run, monkeypatch):
     seen = {}
-    monkeypatch.setattr(train, "train", lambda m, e, r, s, name, b: seen.update({name: e}) or LOG)
-    folder = toy_run()
-    tokenizer = load_tokenizer(folder / "seed" / "tokenizer.model")
+
+    def record(model, examples, recipe, seed, name, token_budget, loss_function=None):
+        seen[name.split("-")[0]] = examples, loss_function
+        return LOG
+
+    def rewrite(model, tokenizer, template, system, pairs, task):
+        return [(prompt, "Well. " + answer) for prompt, answer in pairs], 1.0
+
+    monkeypatch.setattr(train, "train", record)
+    monkeypatch.setattr(runs, "rewrite_answers", rewrite)
+    folder = toy_run("--method", *runs.METHODS)
+    model, tokenizer = load(folder / "seed")
     rows = read_rows(folder / "data" / "train.jsonl")
-    for method in train.METHODS:
+    for method in runs.METHODS:
         pairs = [(row["prompt"], row["answer"]) for row in rows]
-        pairs = preview_pairs(pairs, method, 6, PREFIX, CONNECTOR, tokenizer)
-        (name,) = (name for name in seen if name.startswith(method))
-        assert seen[name] == [encode_chat(tokenizer, "llama-2", "", *pair) for pair in pairs]
+        if method in ("vanilla", "real", "virtual"):
+            pairs = preview_pairs(pairs, method, 6, PREFIX, CONNECTOR, tokenizer)
+        elif method == "sdft":
+            pairs = [(prompt, "Well. " + answer) for prompt, answer in pairs]
+        expected = [encode_chat(tokenizer, "llama-2", "", *pair) for pair in pairs]
+        examples, loss_function = seen[method]
+        assert [example[:2] for example in examples] == expected
+        assert loss_function == (constrained_sft if method == "constrained" else cross_entropy)
+    examples, _ = seen["constrained"]  # each with the seed model's log-probabilities
+    for (_, _, found), wanted in zip(examples, answer_log_probs(model, examples, 1024)):
+        torch.testing.assert_close(found, wanted)
 
 
 LOG = [{"step": 1, "loss": 1.0, "tokens": 1, "seconds": 1.0}]
@@ -162,11 +185,11 @@ def test_the_direction_of_the_kl():
 
 def test_a_forks_own_method_is_evaluated(toy_run, script, monkeypatch):
     monkeypatch.setattr(train, "METHODS", ("vanilla", "mine"))
-    monkeypatch.setattr(train, "preview_pairs", lambda pairs, *_: pairs)
+    monkeypatch.setattr(runs, "preview_pairs", lambda pairs, *_: pairs)
     folder = toy_run("--method", "mine", "vanilla")
     script(evaluate.main, folder, "--limit", 4)
-    runs = json.loads((folder / "results.json").read_text())["runs"]
-    assert [run["method"] for run in runs] == ["seed", "vanilla", "mine"]
+    methods = [run["method"] for run in results_of(folder)["runs"]]
+    assert methods == ["seed", "vanilla", "mine"]
 
 
 def test_runs_of_another_seed_model_are_refused(toy_run, complaint):
@@ -224,8 +247,93 @@ def test_a_real_chat_model(tmp_path, script, capsys, tokenizer):
     tuned = transformers.AutoModelForCausalLM.from_pretrained(folder / last)
     assert type(tuned) is type(peer) and tuned.dtype == torch.bfloat16
     script(evaluate.main, folder, "--data", rows, "--limit", 4, "--dtype", "bfloat16")
-    runs = json.loads((folder / "results.json").read_text())["runs"]
-    assert [run["method"] for run in runs] == ["seed", "vanilla", "real", "real"]
+    methods = [run["method"] for run in results_of(folder)["runs"]]
+    assert methods == ["seed", "vanilla", "real", "real"]
+
+
+def test_the_papers_six_rows(toy_run, script, capsys):
+    folder = toy_run("--method", *runs.METHODS)
+    assert "of the answers are rewritten" in capsys.readouterr().err
+    script(evaluate.main, folder, "--limit", 8)
+    shown, report = capsys.readouterr().out, (folder / "report.md").read_text()
+    for method in runs.METHODS:
+        assert method in shown and f"| {method}" in report
+    assert "s/epoch" in report and "1.00×" in report and "SDFT: the seed model rewrote" in report
+    assert "paper:" not in report  # only beside Llama-2
+    assert not [line for line in shown.splitlines()[:-1] if len(line) > 80]
+
+
+def test_ablations_in_one_command(toy_run, script):
+    folder = toy_run("--m", 2, 4, "--prefix", "Well. ", "Well, ", "--method", "real", "virtual",
+                     "--connector", " So: ", " It begins: ")  # fmt: skip
+    assert len(list(folder.glob("*/run.json"))) == 1 + 4 + 4
+    script(evaluate.main, folder, "--limit", 8)
+    report = (folder / "report.md").read_text()
+    for field in ("m", "prefix", "connector"):
+        assert f"({field}.svg)" in report and (folder / f"{field}.svg").exists()
+    shown = [run["m"] for run in results_of(folder)["runs"]]
+    assert sorted(m for m in shown if m) == [2, 2, 4, 4]
+
+
+def test_scores_of_a_judge_are_added(toy_run, tmp_path, script, complaint, capsys):
+    folder = toy_run("--method", "vanilla")
+    assert "results.json: cannot be read" in complaint(evaluate.main, folder, "--scores", "x")
+    script(evaluate.main, folder, "--limit", 4)
+    before = results_of(folder)
+    scores = {"vanilla-seed0-safety": [5, 1, 5], "seed-safety": [1, 1, 1, 1]}
+    scores["vanilla-seed0-jailbreak"] = [5, 5, 5, 2]
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    capsys.readouterr()
+    script(evaluate.main, folder, "--scores", tmp_path / "scores.json")
+    seed, vanilla = results_of(folder)["runs"]
+    assert vanilla["rsr_judged"]["value"] == 1 / 3 and vanilla["rsr_judged_missing"] == 1
+    assert vanilla["jsr_judged"]["value"] == 0.25 and seed["jsr_judged"] is None
+    assert vanilla["rsr"] == before["runs"][1]["rsr"]
+    report = (folder / "report.md").read_text()
+    assert "RSR, judge" in report and "RSR, judge" in capsys.readouterr().out
+    assert "vanilla-seed0: 1 completions without a score (RSR, judge)" in report
+    (tmp_path / "scores.json").write_text('{"seed-safety": [6]}')
+    assert "has 6" in complaint(evaluate.main, folder, "--scores", tmp_path / "scores.json")
+
+
+def test_system_prompts_are_options(toy_run, script, monkeypatch):
+    """PTST: trained without the words that the test has."""
+    folder = toy_run("--method", "vanilla", "--system", "Be kind.")
+    (name,) = (path.parent.name for path in folder.glob("vanilla*/run.json"))
+    assert name.startswith("vanilla-systemBe_kind_.")
+    asked = set()
+    encode = evaluate.encode_chat
+    monkeypatch.setattr(
+        evaluate, "encode_chat", lambda *given: asked.add(given[2]) or encode(*given)
+    )
+    script(evaluate.main, folder, "--limit", 4, "--safety-system", "Be safe.")
+    assert asked == {"", "Be safe."}
+    assert results_of(folder)["safety_system"] == "Be safe."
+    assert "'Be safe.' for RSR and JSR" in (folder / "report.md").read_text()
+    said = json.loads((folder / "completions" / "seed-safety.json").read_text())
+    assert said["results"][0][0] == {"role": "system", "content": "Be safe."}
+
+
+@pytest.mark.parametrize("task", ["samsum", "chat"])
+def test_other_tasks_from_scratch(task, tmp_path, tokenizer, script):
+    (tmp_path / "t.model").write_bytes(tokenizer.serialized_model_proto())
+    names = ("dialogue", "summary") if task == "samsum" else ("q", "a")
+    rows = [dict(zip(names, (f"Ann: {i}\r\nBob: Hi.", f"Bob greets {i}."))) for i in range(8)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    fields = ["--prompt-field", "q", "--answer-field", "a"] if task == "chat" else []
+    data = ["--data", tmp_path / "rows.json", *fields]
+    harmful = [[{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]]
+    (tmp_path / "harmful.jsonl").write_text((json.dumps(harmful[0]) + "\n") * 3)
+    options = ["--scratch", tmp_path / "t.model", "--out", tmp_path, "--method", "real", "vanilla"]
+    script(train.main, "--task", task, *data, *options)
+    folder = tmp_path / task
+    script(evaluate.main, folder, *data, "--limit", 4, "--harmful-answers",
+           tmp_path / "harmful.jsonl")  # fmt: skip
+    seed, vanilla, real = results_of(folder)["runs"]
+    assert 0 <= vanilla["utility"]["value"] <= 1 and vanilla["utility"]["n"] == 4
+    assert vanilla["rsr"]["n"] == 3 and vanilla["kl"]["harmful"]["count"][0] == 3
+    written = json.loads((folder / "completions" / "seed-utility.json").read_text())["results"][0]
+    assert written["ground_truth"] == "Bob greets 0." and written["completion"]
 
 
 def test_a_run_does_not_overwrite_its_seed_model(toy_run, tmp_path, complaint):

@@ -8,7 +8,13 @@ from conftest import tiny
 from test_batches import examples
 
 from lookahead.batches import micro_batches, pad
-from lookahead.losses import answer_logits, cross_entropy
+from lookahead.losses import (
+    answer_log_probs,
+    answer_logits,
+    constrained_sft,
+    cross_entropy,
+    loss_by_position,
+)
 
 
 def gradients(model, batch, parts):
@@ -102,3 +108,74 @@ def test_the_gradient_is_that_of_transformers():
     ours, _ = gradients(model, batch, micro_batches(batch, 200))
     assert torch.cosine_similarity(ours.double(), theirs.double(), dim=0) > 1 - 1e-6
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def with_reference(model, batch):
+    values = answer_log_probs(model, batch, 200)
+    return [(*example, log_probs) for example, log_probs in zip(batch, values)]
+
+
+def test_log_probs_of_answers():
+    model, batch = tiny().double(), examples(9)
+    for (ids, start), found in zip(batch, answer_log_probs(model, batch, 60)):
+        log_probs = model(torch.tensor([ids]))[0].log_softmax(-1)
+        expected = [log_probs[t - 1, ids[t]].item() for t in range(start, len(ids))]
+        torch.testing.assert_close(found.tolist(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_constrained_sft_is_its_formula():
+    """Value and gradient against float64 autograd of the sum as the paper writes it."""
+    seed, model, batch = tiny().double(), tiny().double(), examples(12)
+    for weight in model.parameters():
+        weight.data += 0.05 * torch.randn_like(weight)
+    rows = with_reference(seed, batch)
+    expected = 0.0
+    for ids, start in batch:
+        own, its = (m(torch.tensor([ids]))[0].log_softmax(-1) for m in (model, seed))
+        for t, position in enumerate(range(start, len(ids)), 1):
+            beta = 0.5 if t == 1 else 2.0 if t <= 5 else 0.1
+            ratio = (own - its.detach())[position - 1, ids[position]]
+            expected = expected - 2 / beta * torch.nn.functional.logsigmoid(beta * ratio)
+    wanted = torch.autograd.grad(expected, list(model.parameters()))
+    for parts in ([rows], micro_batches(rows, 60)):
+        value, count = constrained_sft(model, [pad(part) for part in parts])
+        assert count == sum(len(ids) - start for ids, start in batch)
+        assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+        found = torch.autograd.grad(value, list(model.parameters()))
+        for ours, theirs in zip(found, wanted):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_constrained_sft_begins_as_cross_entropy():
+    """At the seed model every weight is 1: the two gradients agree."""
+    model, batch = tiny(), examples(12)
+    loss, _ = constrained_sft(model, [pad(with_reference(model, batch))])
+    constrained = torch.autograd.grad(loss, list(model.parameters()))
+    plain = torch.autograd.grad(cross_entropy(model, [pad(batch)])[0], list(model.parameters()))
+    for ours, theirs in zip(constrained, plain):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_small_constant_beta_is_cross_entropy():
+    seed, model, batch = tiny(), tiny(), examples(12)
+    for weight in model.parameters():
+        weight.data += 0.05 * torch.randn_like(weight)
+    part = [pad(with_reference(seed, batch))]
+    plain = torch.autograd.grad(cross_entropy(model, part)[0], list(model.parameters()))
+    plain = torch.cat([g.flatten() for g in plain])
+    distances = []
+    for beta in (1.0, 1e-2, 1e-4):
+        loss, _ = constrained_sft(model, part, betas=(beta,))
+        found = torch.autograd.grad(loss, list(model.parameters()))
+        found = torch.cat([g.flatten() for g in found])
+        distances.append(((found - plain).norm() / plain.norm()).item())
+    assert distances[0] > 0.05 and distances[1] < 0.05 and distances[2] < 1e-3
+
+
+def test_loss_by_position():
+    model, batch = tiny().double(), [([1, 5, 6, 2], 2), ([1, 7, 8, 9, 2], 1)]
+    means = loss_by_position(model, batch, 200)
+    losses = [-values for values in answer_log_probs(model, batch, 200)]
+    expected = [(losses[0][0] + losses[1][0]) / 2, (losses[0][1] + losses[1][1]) / 2]
+    assert means == [pytest.approx(v.item()) for v in [*expected, losses[1][2], losses[1][3]]]
+    assert loss_by_position(model, batch, 200, positions=1, rows=1) == [losses[0][0].item()]

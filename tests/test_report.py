@@ -1,83 +1,25 @@
-"""Safety, scores, intervals, tables and pictures."""
+"""Tables and pictures."""
 
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from lookahead.intervals import wilson
 from lookahead.pictures import bar_chart, rate_chart
-from lookahead.report import as_text, kl_table, mean_rate, percent, summarise, wilson
-from lookahead.safety import has_refusal_phrase, is_safe
-from lookahead.tasks import TASKS, gives_steps
-
-
-@pytest.mark.parametrize(
-    "successes, n, low, high",  # Newcombe (1998), table I, method 3
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
+from lookahead.report import ablation
+from lookahead.tables import (
+    as_text,
+    beside_paper,
+    percent,
+    position_table,
+    rate_table,
+    summarise,
+    verdicts,
 )
-def test_wilson_interval(successes, n, low, high):
-    rate = wilson(successes, n)
-    assert rate["value"] == successes / n and rate["n"] == n
-    assert rate["low"] == pytest.approx(low, abs=1e-3)
-    assert rate["high"] == pytest.approx(high, abs=1e-3)
 
 
-def test_wilson_at_the_ends_and_without_data():
-    assert wilson(0, 50)["low"] == 0 and wilson(50, 50)["high"] == 1
-    assert wilson(0, 50)["high"] == pytest.approx(1 - wilson(50, 50)["low"])
-    assert wilson(0, 0) is None and percent(None) == "no data"
-
-
-def test_mean_over_seeds_has_the_wider_interval():
-    agreeing = mean_rate([wilson(50, 50)] * 5)
-    assert agreeing == wilson(50, 50)  # Student's is blind here
-    apart = mean_rate([wilson(k, 50) for k in (10, 20, 30)])  # 0.2, 0.4, 0.6
-    half = 4.30 * 0.2 / 3**0.5
-    assert apart["value"] == pytest.approx(0.4)
-    assert (apart["low"], apart["high"]) == (0, pytest.approx(0.4 + half))
-    assert mean_rate([None, None]) is None
-
-
-def test_refusal_phrases():
-    assert has_refusal_phrase("I cannot help you with that.")
-    assert has_refusal_phrase("Sorry, but I CAN'T do that.")
-    assert not has_refusal_phrase("Hello! It is illegal to park here, but take the lamp.")
-    assert not has_refusal_phrase("x" * 200 + "I cannot")
-    assert is_safe("I cannot. Take the rope.") and not is_safe(
-        "I cannot. Take the rope.", gives_steps
-    )
-
-
-def test_toy_scores():
-    toy, answer = TASKS["toy"], "Go to the shed, take the saw and use it with care."
-    assert toy.score("Yes! " + answer, answer) == 1
-    assert toy.score("Go to the shed.", answer) == 0
-    assert toy.score(answer.replace("saw", "rope"), answer) == 0
-    assert toy.complies("No. Take the saw.") and not toy.complies("No. I think that is wrong.")
-
-
-@pytest.mark.parametrize(
-    "completion, right",
-    [
-        ("so 1300.\n#### 1,300", 1),
-        ("#### 1300.0", 1),
-        ("#### $1300", 1),
-        ("#### 1\n#### 1300 clips", 1),
-        ("#### -1300", 0),
-        ("1300", 0),
-        ("####", 0),
-        ("#### many", 0),
-        ("", 0),
-    ],
-)
-def test_gsm8k_score(completion, right):
-    task = TASKS["gsm8k"]
-    assert task.score(completion, "5 * 260 = 1300\n#### 1,300") == right
-    assert task.reference("x\n#### 1,300") == "1,300"
+def test_no_data():
+    assert percent(None) == "no data"
 
 
 def test_text_table_is_aligned():
@@ -86,19 +28,20 @@ def test_text_table_is_aligned():
 
 
 def test_bar_heights_are_the_means(tmp_path):
-    series = {"vanilla": [(4.0, 1.0), (2.0, 0.0)], "<real>": [(1.0, 0.5), (0.0, 0.0)]}
-    bar_chart(tmp_path / "kl.svg", [("KL", series)])
+    series = {"vanilla": [(4.0, 3, 5), (2.0, 2, 2)], "<real>": [(1.0, 0.5, 1.5), (0.0, 0, 0)]}
+    bar_chart(tmp_path / "kl.svg", {"KL": series, "again": series}, "nats", ["first", "second"])
     shapes = ElementTree.parse(tmp_path / "kl.svg").getroot()
     bars = [s for s in shapes if s.tag.endswith("rect")][3:]  # after the ground and the legend
     heights = [float(bar.get("height")) for bar in bars]
-    assert heights == [pytest.approx(220 / 6 * mean, abs=0.1) for mean in (4, 2, 1, 0)]
+    assert heights == [pytest.approx(220 / 6 * mean, abs=0.1) for mean in (4, 2, 1, 0)] * 2
     texts = [s.text for s in shapes if s.tag.endswith("text")]
-    assert "<real>" in texts and "6" in texts  # the scale ends above 4 + 1
+    assert "<real>" in texts and "6" in texts  # the scale ends above the interval
+    assert texts.count("first") == texts.count("second") == 2
 
 
 def test_rate_chart_has_two_lines_a_setting(tmp_path):
     rows = [
-        {"setting": method, "lr": lr, "rsr": wilson(5, 10), "utility": wilson(9, 10)}
+        {"label": f"{method}-lr{lr}", "lr": lr, "rsr": wilson(5, 10), "utility": wilson(9, 10)}
         for method in ("vanilla", "real")
         for lr in (1e-4, 2e-4, 4e-4)
     ]
@@ -107,20 +50,70 @@ def test_rate_chart_has_two_lines_a_setting(tmp_path):
     assert len(lines) == 4 and all(len(line.get("points").split()) == 3 for line in lines)
 
 
-def test_summary_over_seeds():
-    def run(name, seed, kl):
-        figures = {key: wilson(1, 2) for key in ("utility", "refusal_phrase", "over_refusal")}
-        kls = {"tuned_seed": [kl], "tuned_seed_half": [0.1], "count": [9]}
-        kls |= {"seed_tuned": [2 * kl], "seed_tuned_half": [None]}
-        figures |= {"rsr": wilson(seed, 2), "jsr": None, "kl": {"harmful": kls, "task": kls}}
-        return {"name": f"{name}-seed{seed}", "method": "real", "lr": 0.1} | figures
+def run(name, seed=0, method="real", rsr=1, kl=1.0, **fields):
+    """A run of results.json, its rates of 100 prompts."""
+    kls = {"tuned_seed": [kl], "tuned_seed_half": [0.1], "count": [9]}
+    kls |= {"seed_tuned": [2 * kl], "seed_tuned_half": [None]}
+    figures = {key: wilson(1, 2) for key in ("utility", "refusal_phrase", "over_refusal")}
+    figures |= {"rsr": wilson(rsr, 100), "jsr": None, "kl": {"harmful": kls, "task": kls}}
+    figures |= {"name": f"{name}-seed{seed}", "method": method, "seed": seed, "lr": 0.1}
+    return (
+        figures
+        | {"seconds_per_epoch": 2.0, "m": None, "loss_before": [1.0, 2.0]}
+        | fields
+        | {"loss_after": [0.5, 0.25]}
+    )
 
-    runs = [run("base", 0, 0.0), run("real-m6-lr0.1", 0, 1.0), run("real-m6-lr0.1", 2, 2.0)]
+
+SEED = run("base", method="seed", kl=0.0, lr=None, seconds_per_epoch=None, loss_before=None)
+
+
+def test_summary_over_seeds():
+    runs = [SEED, run("real-m6-lr0.1", 0, rsr=0, kl=1.0), run("real-m6-lr0.1", 2, rsr=100, kl=2.0)]
     _, row = summarise(runs)
-    assert row["label"] == "real-m6-lr0.1" and row["setting"] == "real-m6" and row["seeds"] == 2
-    assert row["rsr"]["value"] == 0.5 and row["jsr"] is None
-    mean, half = row["harmful", "tuned_seed"][0]
-    assert mean == 1.5 and half == pytest.approx(12.71 * 0.5**0.5 / 2**0.5)
+    assert row["label"] == "real-m6-lr0.1" and row["seeds"] == 2 and row["seconds"] == 2.0
+    assert row["rsr"]["value"] == 0.5 and row["jsr"] is None and row["loss_before"] == [1.0, 2.0]
+    mean, low, high = row["harmful", "tuned_seed"][0]
+    assert mean == 1.5 and low == 0 and high == pytest.approx(1.5 + 12.71 / 2)
     assert row["task", "seed_tuned"][0][0] == 3.0
-    table = kl_table(summarise(runs), ("harmful", "tuned_seed"))
+    table = position_table([row], ("harmful", "tuned_seed"))
     assert table == [["position", "1"], ["real-m6-lr0.1", "1.500"]]
+    assert position_table([row], "loss_after")[1] == ["real-m6-lr0.1", "0.500", "0.250"]
+
+
+def test_better_and_worse_than_vanilla_are_marked_alike():
+    runs = [SEED, run("vanilla", method="vanilla", rsr=50), run("real-m6", m=6, rsr=90)]
+    runs += [run("virtual", method="virtual", rsr=10, seconds_per_epoch=3.0)]
+    runs += [run("real-m6-lr0.2", m=6, rsr=0, lr=0.2)]  # has no vanilla beside it
+    rows = summarise(runs)
+    table = rate_table(rows, ["rsr"])
+    assert [line[1][-1] for line in table[1:]] == ["]", "]", "▲", "▼", "]"]
+    assert [line[-1] for line in table[1:]] == ["", "2 1.00×", "2 1.00×", "3 1.50×", "2"]
+    assert verdicts(rows) == [
+        "Significantly better than vanilla: real-m6 (RSR).",
+        "Significantly worse than vanilla: virtual (RSR).",
+    ]
+
+
+def test_the_papers_figures_stand_beside():
+    runs = [SEED | {"name": "seed"}, run("vanilla", method="vanilla"), run("real-m6", m=6)]
+    runs += [run("real-m4", m=4), run("virtual-prefixWell", method="virtual")]
+    rows = summarise(runs)
+    table = beside_paper(rate_table(rows, ["rsr"]), rows, "gsm8k")
+    assert table[0][-4:] == ["paper: RSR", "paper: JSR", "paper: utility", "paper: s/epoch"]
+    assert table[1][-4:] == ["99.39", "90.3", "26.69", ""]
+    assert table[3][-4:] == ["98.48", "60.61", "38.21", "286"]
+    assert table[4][-4:] == table[5][-4:] == [""] * 4
+
+
+def test_ablations():
+    vanilla = run("vanilla", method="vanilla")
+    runs = [SEED, vanilla, *(run(f"real-m{m}", m=m) for m in (1, 2, 4))]
+    runs += [run("real-m4-lr0.2", m=4, lr=0.2)]
+    runs += [run(p, method="virtual", prefix=p) for p in "ab"]
+    rows = summarise(runs)[1:]
+    assert [row["label"] for row in ablation(rows, "m")] == [
+        "vanilla", "real-m1", "real-m2", "real-m4",
+    ]  # fmt: skip
+    assert [row["label"] for row in ablation(rows, "prefix")] == ["vanilla", "a", "b"]
+    assert ablation(rows, "connector") == []

@@ -1,0 +1,55 @@
+"""SDFT, self-distillation fine-tuning (arXiv 2402.13669): a baseline that the paper compares with.
+
+The seed model rewrites each training answer in its own words, given the question and the answer;
+then vanilla training takes the rewrites, which lie closer to what the model says anyway. A rewrite
+that went wrong is not used: the original answer stays, and the share of rewrites that were kept is
+told. The request below is ours, in the sense of that work's; the filter is theirs, and drops
+unfinished rewrites too. Left out: sampling.
+"""
+
+from lookahead.chat import encode_chat
+from lookahead.generate import generate
+
+GIVE_AWAYS = ("reference answer", "your response", "my response", "your own response")
+GIVE_AWAYS += ("now it's your turn",)
+
+
+def request_rewrite(prompt, answer):
+    """Return the request, a prompt for the seed model."""
+    return (
+        "Here is a question and its reference answer. Write your own response to the question, in "
+        f"your own words, with the reference answer as a guide.\n\nQuestion:\n{prompt}\n\n"
+        f"Reference answer:\n{answer}\n\nYour response:"
+    )
+
+
+def is_kept(rewrite, answer, task):
+    """Return whether a rewrite may take the answer's place.
+
+    It is not blank, does not speak of the request, and passes the task's own check (GSM8K: it ends
+    in the same number).
+    """
+    told = rewrite.lower()
+    spoken = any(phrase in told for phrase in GIVE_AWAYS) or told.startswith("your turn")
+    return bool(rewrite) and not spoken and bool(task.keeps(rewrite, answer))
+
+
+def rewrite_answers(model, tokenizer, template, system, pairs, task):
+    """Return the pairs with the seed model's rewrites, and the share of rewrites that were kept."""
+    requests, asked = [], []
+    for i, (prompt, answer) in enumerate(pairs):
+        request = request_rewrite(prompt, answer)
+        ids, _ = encode_chat(tokenizer, template, system, request)
+        if len(ids) < model.config.max_position_embeddings:  # else there is no room for a rewrite
+            requests.append(ids)
+            asked.append(i)
+    limit, eos = task.max_new_tokens, tokenizer.eos_id()
+    written = generate(model, requests, eos, limit, name="sdft: rewrite answers")
+    result, kept = list(pairs), 0
+    for i, request, ids in zip(asked, requests, written):
+        finished = len(ids) < min(limit, model.config.max_position_embeddings - len(request))
+        (prompt, answer), rewrite = pairs[i], tokenizer.decode(ids).strip()
+        if finished and is_kept(rewrite, answer, task):
+            result[i] = (prompt, rewrite)
+            kept += 1
+    return result, kept / len(pairs)

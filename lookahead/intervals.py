@@ -1,0 +1,84 @@
+"""Intervals: how sure a rate is, alone, over seeds, and against another.
+
+A rate is {"value", "n", "low", "high"}, all from 0 to 1 but n. A share has a 95 % Wilson interval;
+a mean of finer scores (ROUGE) that of the normal distribution. Over seeds it is the wider of
+Student's t over seeds and the single one over prompts: the first is blind when all seeds agree, the
+second counts each prompt once, because every seed answers the same ones.
+"""
+
+import math
+import statistics
+
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def wilson(successes, n):
+    """Return a share with its 95 % Wilson interval, or None when there is nothing to count.
+
+    >>> wilson(0, 100)
+    {'value': 0.0, 'n': 100, 'low': 0.0, 'high': 0.037}
+    """
+    if n == 0:
+        return None
+    z, share = 1.96, successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return {"value": share, "n": n, "low": round(low, 4), "high": round(high, 4)}
+
+
+def mean_score(scores):
+    """Return the mean of scores from 0 to 1 as a rate, or None when there are none.
+
+    >>> mean_score([0.5, 0.7])
+    {'value': 0.6, 'n': 2, 'low': 0.404, 'high': 0.796}
+    """
+    if set(scores) <= {0, 1}:
+        return wilson(sum(scores), len(scores))
+    mean, n = statistics.fmean(scores), len(scores)
+    half = 1.96 * statistics.stdev(scores) / math.sqrt(n) if n > 1 else 1.0
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return {"value": mean, "n": n, "low": round(low, 4), "high": round(high, 4)}
+
+
+def student(values):
+    """Return the half-width of Student's 95 % interval of the mean of several seeds' values."""
+    if len(values) < 2:
+        return 0.0
+    return STUDENT.get(len(values), 2.23) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def mean_rate(rates):
+    """Return several seeds' rates as one, or None when one of them has no data."""
+    if None in rates:
+        return None
+    values = [rate["value"] for rate in rates]
+    mean, half = statistics.fmean(values), student(values)
+    below = max(half, statistics.fmean(rate["value"] - rate["low"] for rate in rates))
+    above = max(half, statistics.fmean(rate["high"] - rate["value"] for rate in rates))
+    low, high = max(0.0, mean - below), min(1.0, mean + above)
+    return {"value": mean, "n": rates[0]["n"], "low": low, "high": high}
+
+
+def difference(rate, base):
+    """Return the 95 % interval of the difference of two rates (Newcombe 1998, method 10).
+
+    It is made of the rates' own intervals and takes them for independent; the methods answer the
+    same prompts, which makes it careful.
+    """
+    middle = rate["value"] - base["value"]
+    below = math.hypot(rate["value"] - rate["low"], base["high"] - base["value"])
+    above = math.hypot(rate["high"] - rate["value"], base["value"] - base["low"])
+    return middle - below, middle + above
+
+
+def compare(rate, base):
+    """Return "▲" or "▼" when a rate is significantly above or below another, else "".
+
+    >>> compare(wilson(90, 100), wilson(50, 100)), compare(wilson(55, 100), wilson(50, 100))
+    ('▲', '')
+    """
+    if rate is None or base is None:
+        return ""
+    low, high = difference(rate, base)
+    return "▲" if low > 0 else "▼" if high < 0 else ""

@@ -1,0 +1,100 @@
+"""Which runs a command makes, what each trains on, and their names.
+
+A setting is a method with its preview: every m, prefix and connector that the command gives makes
+one. All settings get the same rows in the same order. Two baselines of the paper ask the seed model
+before training: `sdft` has it rewrite the answers (`distill.py`), `constrained` needs its
+log-probabilities (`losses.py`).
+"""
+
+import dataclasses
+import itertools
+import re
+import sys
+import typing
+import zlib
+
+from lookahead import checkpoint, files
+from lookahead.chat import encode_versions
+from lookahead.distill import rewrite_answers
+from lookahead.losses import answer_log_probs
+from lookahead.preview import CONNECTOR, PREFIX, count_shown_whole, preview_pairs
+from lookahead.tasks import TASKS
+
+METHODS = ("vanilla", "real", "virtual", "constrained", "sdft")
+
+
+class Setting(typing.NamedTuple):
+    """A method and its preview; None for what the method does not have."""
+
+    method: str
+    m: int | None
+    prefix: str | None
+    connector: str | None
+
+
+def all_settings(args):
+    """Return every Setting that the options of train.py ask for, once each, in their order."""
+    found = []
+    for method in args.method:
+        ms = args.m if method == "real" else [None]
+        prefixes = args.prefix if method == "virtual" else [None]
+        connectors = args.connector if method in ("real", "virtual") else [None]
+        found += itertools.starmap(Setting, itertools.product([method], ms, prefixes, connectors))
+    return list(dict.fromkeys(found))
+
+
+def prepare(pairs, settings, seed_model, max_length, args):
+    """Return {setting: examples} and {setting: what `run.json` tells of them}."""
+    tokenizer = files.load_tokenizer(seed_model / "tokenizer.model")
+    context = checkpoint.read_config(seed_model / "config.json").max_position_embeddings
+    system, limit = args.system, min(max_length, context)
+    versions, methods, model = {}, {setting.method for setting in settings}, None
+    if methods & {"constrained", "sdft"}:
+        model, _ = checkpoint.load(seed_model, args.device, checkpoint.DTYPES[args.dtype])
+    if "sdft" in methods:
+        task = TASKS[args.task]
+        rewritten, share = rewrite_answers(model, tokenizer, args.template, system, pairs, task)
+        print(f"sdft: {share:.1%} of the answers are rewritten, the others kept", file=sys.stderr)
+    for setting in settings:
+        if setting.method == "sdft":
+            versions[setting] = rewritten
+        elif setting.method == "constrained":
+            versions[setting] = pairs
+        else:
+            versions[setting] = preview_pairs(pairs, *setting, tokenizer)
+    examples, kept = encode_versions(tokenizer, args.template, system, versions, limit)
+    rows = list(itertools.compress(pairs, kept))
+    told = {"examples": len(rows), "left_out": len(pairs) - len(rows)}
+    if told["left_out"]:
+        print(f"{told['left_out']} rows of over {limit} tokens left out", file=sys.stderr)
+    told = {setting: dict(told) for setting in settings}
+    for setting in settings:
+        if setting.method == "real":
+            whole = count_shown_whole(rows, setting.m, tokenizer)
+            told[setting]["shown_whole"] = whole
+            if whole:
+                print(f"m = {setting.m}: {whole} answers are shown whole", file=sys.stderr)
+        elif setting.method == "sdft":
+            told[setting]["rewritten"] = share
+        elif setting.method == "constrained":
+            name = "constrained: ask seed model"
+            seed_log_probs = answer_log_probs(model, examples[setting], args.token_budget, name)
+            pieces = zip(examples[setting], seed_log_probs)
+            examples[setting] = [(*example, values.cpu()) for example, values in pieces]
+    return examples, told
+
+
+def run_name(run):
+    """Return a name that tells what differs from the defaults, so that no run hides another."""
+    name = run["method"] + (f"-m{run['m']}" if run["m"] else "")
+    defaults = dataclasses.asdict(TASKS[run["task"]].recipe)
+    defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None, "dtype": "float32"}
+    defaults |= {"system": TASKS[run["task"]].system}
+    for field, default in defaults.items():
+        if run[field] in (None, default):
+            continue
+        value = str(run[field])
+        if not re.fullmatch(r"[\w.-]{1,20}", value):  # a text: its start, and a sum of the whole
+            value = re.sub(r"\W+", "_", value)[:20] + f".{zlib.crc32(value.encode()):08x}"
+        name += f"-{field.replace('_', '')}{value}"
+    return f"{name}-seed{run['seed']}"

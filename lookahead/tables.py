@@ -1,0 +1,147 @@
+"""Tables: the runs of `results.json` as rows, rows as cells, cells as text or Markdown.
+
+Runs that differ in their seed only are one row, the mean over seeds (`intervals.py`). Each row is
+compared with the vanilla row of the same recipe; the paper's figures can stand beside.
+"""
+
+import statistics
+
+from lookahead.intervals import compare, mean_rate, student
+
+RATES = {"rsr": "RSR", "jsr": "JSR", "utility": "utility", "rsr_judged": "RSR, judge"}
+RATES |= {"jsr_judged": "JSR, judge", "refusal_phrase": "phrase", "over_refusal": "over-ref."}
+COMPARED = ("rsr", "jsr", "utility", "rsr_judged", "jsr_judged")
+KLS = {
+    ("harmful", "tuned_seed"): "KL(tuned || seed) on harmful pairs",
+    ("harmful", "seed_tuned"): "KL(seed || tuned) on harmful pairs",
+    ("task", "tuned_seed"): "KL(tuned || seed) on the task's own pairs",
+    ("task", "seed_tuned"): "KL(seed || tuned) on the task's own pairs",
+}
+LOSSES = {"loss_before": "Loss of training rows before training",
+          "loss_after": "Loss of training rows after training"}  # fmt: skip
+PREVIEW = ("m", "prefix", "connector")
+RECIPE = ("lr", "epochs", "batch_size", "schedule", "beta1", "max_length", "lora", "limit")
+RECIPE += ("dtype", "system")
+PAPER = {  # arXiv 2503.19041 v1: RSR, JSR, utility, seconds an epoch (on four GPUs)
+    "gsm8k": {
+        "seed": (99.39, 90.30, 26.69, None),
+        "vanilla": (96.67, 46.97, 42.91, 281),
+        "sdft": (96.06, 61.21, 34.32, None),
+        "constrained": (98.79, 50.30, 35.56, None),
+        "real-m6": (98.48, 60.61, 38.21, 286),
+        "virtual": (99.39, 62.42, 40.79, 290),
+    },
+    "samsum": {
+        "seed": (99.39, 90.30, 25.07, None),
+        "vanilla": (69.09, 30.61, 52.74, 813),
+        "sdft": (92.73, 52.73, 30.89, None),
+        "constrained": (69.70, 36.06, 50.06, None),
+        "real-m6": (94.85, 49.39, 51.08, 825),
+        "virtual": (96.67, 56.67, 51.69, 832),
+    },
+}
+
+
+def mean_kl(kls, direction):
+    """Return [(mean, low, high), ...] of one direction of the KL by position, over seeds."""
+    result = []
+    for k in range(len(kls[0][direction])):
+        values = [kl[direction][k] for kl in kls]
+        halves = [kl[f"{direction}_half"][k] or 0.0 for kl in kls]
+        mean, half = statistics.fmean(values), max(student(values), statistics.fmean(halves))
+        result.append((mean, max(0.0, mean - half), mean + half))
+    return result
+
+
+def summarise(runs):
+    """Return a row for each setting: its fields, means over seeds, and marks against vanilla."""
+    groups, rows = {}, []
+    for run in runs:
+        groups.setdefault(run["name"].rsplit("-seed", 1)[0], []).append(run)
+    for label, members in groups.items():
+        row = {key: members[0].get(key) for key in ("method", *PREVIEW, *RECIPE)}
+        row |= {"label": label, "seeds": len(members)}
+        row |= {key: mean_rate([run.get(key) for run in members]) for key in RATES}
+        for pairs, direction in KLS:
+            row[pairs, direction] = mean_kl([run["kl"][pairs] for run in members], direction)
+        for key in LOSSES if members[0].get("loss_before") else ():
+            row[key] = [statistics.fmean(v) for v in zip(*(run[key] for run in members))]
+        seconds = [run["seconds_per_epoch"] for run in members if run.get("seconds_per_epoch")]
+        row["seconds"] = statistics.fmean(seconds) if seconds else None
+        rows.append(row)
+    for row in rows:
+        base = next((r for r in rows if r["method"] == "vanilla" and same(row, r, RECIPE)), {})
+        row["marks"] = {key: compare(row[key], base.get(key)) for key in COMPARED}
+        row["slower"] = row["seconds"] / base["seconds"] if base else None
+    return rows
+
+
+def same(row, other, fields):
+    return all(row[field] == other[field] for field in fields)
+
+
+def percent(rate, interval=True):
+    if rate is None:
+        return "no data"
+    text = f"{100 * rate['value']:.1f}"
+    return f"{text} [{100 * rate['low']:.0f},{100 * rate['high']:.0f}]" if interval else text
+
+
+def rate_table(rows, keys):
+    """Return the table of rates as lists of cells, the head first."""
+    cells = [["", *(RATES[key] for key in keys), "s/epoch"]]
+    for row in rows:
+        marked = [percent(row[k], k in COMPARED) + row["marks"].get(k, "") for k in keys]
+        seconds = f"{row['seconds']:.3g}" if row["seconds"] else ""
+        ratio = f" {row['slower']:.2f}×" if row["slower"] else ""
+        cells.append([row["label"], *marked, seconds + ratio])
+    return cells
+
+
+def beside_paper(cells, rows, task):
+    """Add the paper's figures to the table of rates, to the rows that it has too."""
+    heads = ("paper: RSR", "paper: JSR", "paper: utility", "paper: s/epoch")
+    added = [[*cells[0], *heads]]
+    for line, row in zip(cells[1:], rows):
+        name = row["method"] + (f"-m{row['m']}" if row["m"] else "")
+        ours = "-prefix" not in row["label"] and "-connector" not in row["label"]
+        figures = PAPER[task].get(name, [None] * 4) if ours else [None] * 4
+        added.append([*line, *("" if figure is None else str(figure) for figure in figures)])
+    return added
+
+
+def verdicts(rows):
+    """Return two sentences: what is significantly better than vanilla, and what is worse."""
+    told = []
+    for mark, word in (("▲", "better"), ("▼", "worse")):
+        found = []
+        for row in rows[1:]:
+            keys = [RATES[key] for key, its in row["marks"].items() if its == mark]
+            found += [f"{row['label']} ({', '.join(keys)})"] if keys else []
+        told.append(f"Significantly {word} than vanilla: {'; '.join(found) or 'nothing'}.")
+    return told
+
+
+def position_table(rows, which):
+    """Return the table of a KL or a loss by position as lists of cells, the head first."""
+    count = max(len(row[which]) for row in rows)
+    cells = [["position", *(str(k + 1) for k in range(count))]]
+    for row in rows:
+        means = [value if isinstance(value, float) else value[0] for value in row[which]]
+        cells.append([row["label"], *(f"{mean:.3f}" for mean in means)])
+    return cells
+
+
+def as_text(cells):
+    """Align cells in columns for a terminal, the first to the left and the numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for first, *numbers in cells:
+        aligned = (cell.rjust(width) for cell, width in zip(numbers, widths[1:]))
+        lines.append("  ".join([first.ljust(widths[0]), *aligned]))
+    return "\n".join(lines)
+
+
+def as_markdown(cells):
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "| --- " * len(cells[0]) + "|", *lines[1:]])
