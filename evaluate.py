@@ -19,7 +19,8 @@ import pathlib
 
 from lookahead.chat import encode_chat
 from lookahead.checkpoint import DTYPES, add_machine_options, best_dtype, load, weight_files
-from lookahead.files import InputError, Parser, positive, read_json, run_script, sha256, write_json
+from lookahead.commands import InputError, Parser, positive, run_script
+from lookahead.files import read_json, sha256, write_json
 from lookahead.generate import generate
 from lookahead.intervals import mean_score, wilson
 from lookahead.kl import initial_log_probs, kl_per_position
@@ -28,6 +29,7 @@ from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, is_s
 from lookahead.tables import PREVIEW, RECIPE
 from lookahead.tasks import TASKS, read_pairs, with_fields
 
+METHODS = ("vanilla", "sdft", "constrained", "real", "virtual")  # in the order of the paper's table
 REPORTED = ("name", "method", *PREVIEW, "seed", *RECIPE, "seconds_per_epoch", "examples")
 REPORTED += ("left_out", "shown_whole", "rewritten", "loss_before", "loss_after")
 
@@ -72,8 +74,8 @@ def find_models(folder):
                              "remove it or train it again.")  # fmt: skip
     seed = {"name": "seed", "method": "seed", "path": path}
     seed |= {key: runs[0][key] for key in ("task", "template")}
-    settings = ("method", "m", "lr", "name")
-    runs.sort(key=lambda run: [run["method"] != "vanilla"] + [run[key] or 0 for key in settings])
+    order = {method: place for place, method in enumerate(METHODS)}
+    runs.sort(key=lambda run: [order.get(run["method"], 9), run["m"] or 0, run["lr"], run["name"]])
     return [seed, *runs]
 
 

@@ -11,13 +11,14 @@ Reading order. Part I is the idea:
     2. chat.py      text -> token ids, and where the answer begins
     3. batches.py   examples -> padded batches
     4. model.py     Llama
-    5. losses.py    cross-entropy on the answer tokens
+    5. losses.py    cross-entropy on the answer tokens; constrained SFT, a baseline
     6. kl.py        how far the first answer tokens moved from the seed model's
     7. train.py     the training loop, one run after another
     8. evaluate.py  every run of a folder against its seed model
 
-Part II makes it run for real: files.py (what comes in and goes out, and how a mistake is told),
-tasks.py, safety.py, optimizer.py, lora.py, generate.py, tensors.py and checkpoint.py (weights and
-model directories), report.py, pictures.py, toy.py (the texts of the toy world) and seed.py (the
-models that are made here).
+Part II makes it run for real: commands.py and files.py (options, mistakes, progress; what is read
+and written), tasks.py, safety.py, intervals.py, optimizer.py, lora.py, generate.py, distill.py
+(SDFT, a baseline), tensors.py and checkpoint.py (weights and model directories), runs.py (which
+runs a command makes), tables.py, pictures.py and report.py, toy.py (the texts of the toy world) and
+seed.py (the models that are made here).
 """

@@ -10,19 +10,14 @@ the paper does not use.
 
 import io
 import itertools
+import os
 import pathlib
+import sys
 
 import sentencepiece
 
-from lookahead.files import (
-    InputError,
-    Parser,
-    load_tokenizer,
-    read_json,
-    read_rows,
-    read_text,
-    run_script,
-)
+from lookahead.commands import InputError, Parser, run_script
+from lookahead.files import load_tokenizer, read_json, read_rows, read_text
 
 BOS, EOS = object(), object()  # stand for the tokenizer's ids inside a template
 
@@ -154,15 +149,17 @@ def train_tokenizer(texts, vocab_size):
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
-def coloured(tokenizer, ids, start):
-    """Return the tokens as text for a terminal, one colour for what is supervised.
+def view(tokenizer, ids, start, colour):
+    """Return the tokens as text, with what is supervised apart from the prompt.
 
-    Supervised tokens, which the loss covers, are green; the prompt is grey. A bar separates tokens,
-    so that cuts inside words are seen.
+    Supervised tokens, which the loss covers, are green, the prompt is grey; without colour they are
+    on lines of their own. A bar separates tokens, so that cuts inside words are seen.
     """
     pieces = [tokenizer.id_to_piece(i) for i in ids]
     prompt, answer = "|".join(pieces[:start]), "|".join(pieces[start:])
-    return f"\033[90m{prompt}\033[0m|\033[32m{answer}\033[0m"
+    if colour:
+        return f"\033[90m{prompt}\033[0m|\033[32m{answer}\033[0m"
+    return f"prompt      {prompt}\nsupervised  {answer}"
 
 
 def main():
@@ -181,7 +178,7 @@ def main():
         raise InputError(f"--row {args.row}: {args.source} has rows 1 to {len(rows)}.")
     prompt, answer = (rows[args.row - 1][f] for f in (args.prompt_field, args.answer_field))
     ids, start = encode_chat(tokenizer, args.template, args.system, prompt, answer)
-    print(coloured(tokenizer, ids, start))
+    print(view(tokenizer, ids, start, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     print(f"{start} tokens of prompt, {len(ids) - start} supervised (EOS included)")
 
 

@@ -13,15 +13,8 @@ import pathlib
 
 import torch
 
-from lookahead.files import (
-    InputError,
-    Progress,
-    load_tokenizer,
-    read_json,
-    whole_file,
-    write_json,
-    write_rows,
-)
+from lookahead.commands import InputError, Progress
+from lookahead.files import load_tokenizer, read_json, whole_file, write_json, write_rows
 from lookahead.model import Config, Llama
 from lookahead.tensors import read_header, read_tensors, write_tensors
 
@@ -30,6 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COPIED = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 COPIED += ("added_tokens.json", "generation_config.json", "chat_template.jinja")
 FILES = (*COPIED, "config.json", "model.safetensors", "run.json", "loss.jsonl")
+FILES += ("resume.safetensors",)
 
 
 def best_device():

@@ -1,77 +1,18 @@
-"""What comes in and what goes out: options, JSON rows, tokenizers, whole files, progress, mistakes.
+"""What comes in and what goes out: JSON rows, tokenizers, whole files.
 
-Every chapter reads and writes through here, so that a mistake is told once and in one way: an
-`InputError` is a sentence that names the file, the line, the field or the option and the mend. The
-scripts print it on standard error and end with status 2.
+Every chapter reads and writes through here, so that a mistake is told once and in one way.
 """
 
-import argparse
 import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import re
-import sys
-import time
 
 import sentencepiece
 
-
-class InputError(Exception):
-    """A mistake in what the user gave; its text is one sentence for standard error."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one sentence too."""
-
-    def __init__(self, description):
-        super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-
-    def error(self, message):
-        raise InputError(f"{message}; see --help.")
-
-
-def positive(text):
-    """Read an option's whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def fraction(text):
-    """Read an option's number from 0 up to, but not including, 1."""
-    if not 0 <= float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return float(text)
-
-
-def words(text):
-    """Read an option's text that may not be blank."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; give some words")
-    return text
-
-
-def run_script(main):
-    """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
-    try:
-        try:
-            main()
-        except RuntimeError as error:
-            if "out of memory" not in str(error) and "not enough memory" not in str(error):
-                raise
-            mend = "give a smaller --token-budget or --batch-size, or train with --lora"
-            raise InputError(f"the device is out of memory; {mend}.") from None
-    except InputError as error:
-        start = "\r\033[K" if sys.stderr.isatty() else ""  # over an unfinished line of progress
-        print(f"{start}error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+from lookahead.commands import InputError
 
 
 def read_text(path):
@@ -203,23 +144,3 @@ def load_tokenizer(path):
     if tokenizer.bos_id() < 0 or tokenizer.eos_id() < 0:
         raise InputError(f"{path}: the tokenizer has no BOS or no EOS piece.")
     return tokenizer
-
-
-class Progress:
-    """How far something is, and the time left: one line on a terminal, now and then a line else."""
-
-    def __init__(self, name, total):
-        self.name, self.total = name, total
-        self.terminal = sys.stderr.isatty()
-        self.started = self.shown = time.monotonic()
-
-    def show(self, done, note=""):
-        now = time.monotonic()
-        if now - self.shown < (0.2 if self.terminal else 10) and done < self.total:
-            return
-        self.shown = now
-        left = (now - self.started) * (self.total - done) / max(done, 1)
-        line = f"{self.name:24} {done:5}/{self.total}  {note}  {left:3.0f} s left"
-        if self.terminal:
-            line = "\r\033[K" + line + ("\n" if done == self.total else "")
-        print(line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)

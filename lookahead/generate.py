@@ -14,7 +14,7 @@ head, S slots of the cache in use, V vocabulary.
 import torch
 
 from lookahead.batches import pad
-from lookahead.files import InputError, Progress
+from lookahead.commands import InputError, Progress
 
 
 class Cache:

@@ -43,12 +43,16 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
 
 
 def kl_divergence(log_a, log_b):
-    """Return KL(a || b) in nats, (K,), of log-probabilities (K, V).
+    """Return KL(a || b) in nats, (K,) float64, of log-probabilities (K, V).
+
+    Rounding leaves float32 probabilities a little off a sum of 1, by which the KL could fall below
+    0; so they are normalised again in float64.
 
     >>> half, quarter = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
     >>> round(kl_divergence(half, quarter).item(), 4)  # 0.5 ln 2 + 0.5 ln (2/3)
     0.1438
     """
+    log_a, log_b = log_a.double().log_softmax(-1), log_b.double().log_softmax(-1)
     return (log_a.exp() * (log_a - log_b)).sum(-1)
 
 
@@ -59,7 +63,7 @@ def kl_per_position(log_a, log_b, positions=POSITIONS):
     answer reaches are left out; one that a single answer reaches has no width (None).
     """
     means, widths, counts = [], [], []
-    pairs = [kl_divergence(a, b).double() for a, b in zip(log_a, log_b)]
+    pairs = [kl_divergence(a, b) for a, b in zip(log_a, log_b)]
     for k in range(positions):
         values = torch.tensor([pair[k] for pair in pairs if len(pair) > k], dtype=torch.float64)
         if not len(values):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from lookahead.batches import micro_batches, pad
-from lookahead.files import Progress
+from lookahead.commands import Progress
 
 BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)  # of answer tokens 1, 2 to 5, and all that follow
 

@@ -86,20 +86,20 @@ class SplitAdamW:
     def __init__(self, parameters, betas, moment=torch.bfloat16):
         self.betas = betas
         self.param_groups = [{"lr": 0.0}]  # where the training loop sets the rate, as in PyTorch
-        self.state = {}
+        self.state = {}  # as in PyTorch: {weight: {name: tensor}}
         me = weakref.ref(self)  # a hook that held the optimizer would keep both alive for ever
         for weight in parameters:
             rest, m = (torch.zeros_like(weight, dtype=dtype) for dtype in (torch.int16, moment))
             v = torch.zeros_like(weight, dtype=torch.float32)
-            self.state[weight] = [0, rest, m, v]
+            self.state[weight] = {"step": torch.zeros(()), "rest": rest, "m": m, "v": v}
             weight.register_post_accumulate_grad_hook(lambda weight: me() and me().update(weight))
 
     @torch.no_grad()
     def update(self, weight):
         """Step one parameter; PyTorch calls this when its gradient is complete."""
-        self.state[weight][0] += 1
-        step, rest, m, v = self.state[weight]
-        (beta1, beta2), gradient = self.betas, weight.grad.float()
+        self.state[weight]["step"] += 1
+        step, rest, m, v = self.state[weight].values()
+        (beta1, beta2), gradient, step = self.betas, weight.grad.float(), int(step)
         first = m.float().lerp_(gradient, 1 - beta1)  # beta1 m + (1 - beta1) g
         v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         scale = (v.sqrt() / math.sqrt(1 - beta2**step)).add_(1e-8)

@@ -24,7 +24,7 @@ def panel(top, title, unit, ceiling, below):
     for i in range(5):
         y = bottom - HEIGHT * i / 4
         parts.append(f'<path d="M{LEFT} {y:.1f}h{WIDTH}" stroke="#dddddd"/>')
-        parts.append(label(LEFT - 6, y + 4, f"{ceiling * i / 4:.2g}", "end", 12))
+        parts.append(label(LEFT - 6, y + 4, f"{ceiling * i / 4:.3g}", "end", 12))
     return parts + [label(LEFT + slot * (i + 0.5), bottom + 18, t) for i, t in enumerate(below)]
 
 
@@ -46,13 +46,15 @@ def write_svg(path, parts, panels):
 
 
 def round_up(value):
-    """Return four times the next of ..., 0.5, 1, 1.5, 2, 2.5, 5, ...: the top of a readable scale.
+    """Return four times the next of 1, 1.5, 2, 2.5, 3, 4, 5, ...: the top of a readable scale.
 
     >>> round_up(5.2), round_up(1.9)
     (6.0, 2.0)
     """
     power = 10 ** math.floor(math.log10(max(value, 1e-9) / 4))
-    return 4 * power * next(f for f in (1, 1.5, 2, 2.5, 5, 10) if 4 * f * power >= value)
+    return (
+        4 * power * next(f for f in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 10) if 4 * f * power >= value)
+    )
 
 
 def bar_chart(path, panels, unit, below=None):

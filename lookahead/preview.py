@@ -13,18 +13,8 @@ I is the prompt, O the answer, C the connector, P a fixed prefix. The loss cover
 For a trainer other than ours, `python -m lookahead.preview` writes the previewed data as JSONL.
 """
 
-import sys
-
-from lookahead.files import (
-    InputError,
-    Parser,
-    load_tokenizer,
-    positive,
-    read_rows,
-    run_script,
-    words,
-    write_rows,
-)
+from lookahead.commands import InputError, Parser, positive, run_script, say, words
+from lookahead.files import load_tokenizer, read_rows, write_rows
 
 CONNECTOR = " The answer begins with: "
 PREFIX = "Let's solve this problem. "
@@ -103,10 +93,7 @@ def main():
     for row, (prompt, answer) in zip(rows, pairs):
         row[args.prompt_field], row[args.answer_field] = prompt, answer
     write_rows(args.target, rows)
-    print(
-        f"{len(rows)} rows written to {args.target}; {whole} answers were shown whole.",
-        file=sys.stderr,
-    )
+    say(f"{len(rows)} rows written to {args.target}; {whole} answers were shown whole.")
 
 
 if __name__ == "__main__":

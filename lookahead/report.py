@@ -38,10 +38,11 @@ MORE = (
 )
 
 
-def terminal_bars(rows, which, width=48):
+def terminal_bars(rows, which):
     """Return a bar for each method's KL at position 1."""
     values = [(row["label"], row[which][0][0]) for row in rows]
     names, top = max(len(name) for name, _ in values), max(value for _, value in values) or 1.0
+    width = max(8, 70 - names)
     bars = [(name, "█" * round(width * value / top), value) for name, value in values]
     return "\n".join(f"{name.ljust(names)}  {bar or '▏'} {value:.3f}" for name, bar, value in bars)
 
@@ -51,7 +52,7 @@ def print_report(folder, results):
     rows = summarise(results["runs"])
     keys = [key for key in COMPARED if key in RATES and ("judged" not in key or rows[0][key])]
     print(as_text(rate_table(rows, keys)) + "\n")
-    for words in (CAPTION, *verdicts(rows)):
+    for words in (CAPTION, *verdicts(rows), *told_of_runs(results["runs"])):
         print(textwrap.fill(words, 80))
     for which, title in KLS.items():
         if rows[0][which] and "tuned_seed" in which:

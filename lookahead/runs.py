@@ -9,12 +9,12 @@ log-probabilities (`losses.py`).
 import dataclasses
 import itertools
 import re
-import sys
 import typing
 import zlib
 
 from lookahead import checkpoint, files
 from lookahead.chat import encode_versions
+from lookahead.commands import say
 from lookahead.distill import rewrite_answers
 from lookahead.losses import answer_log_probs
 from lookahead.preview import CONNECTOR, PREFIX, count_shown_whole, preview_pairs
@@ -54,7 +54,7 @@ def prepare(pairs, settings, seed_model, max_length, args):
     if "sdft" in methods:
         task = TASKS[args.task]
         rewritten, share = rewrite_answers(model, tokenizer, args.template, system, pairs, task)
-        print(f"sdft: {share:.1%} of the answers are rewritten, the others kept", file=sys.stderr)
+        say(f"sdft: {share:.1%} of the answers are rewritten, the others kept")
     for setting in settings:
         if setting.method == "sdft":
             versions[setting] = rewritten
@@ -66,14 +66,14 @@ def prepare(pairs, settings, seed_model, max_length, args):
     rows = list(itertools.compress(pairs, kept))
     told = {"examples": len(rows), "left_out": len(pairs) - len(rows)}
     if told["left_out"]:
-        print(f"{told['left_out']} rows of over {limit} tokens left out", file=sys.stderr)
+        say(f"{told['left_out']} rows of over {limit} tokens left out")
     told = {setting: dict(told) for setting in settings}
     for setting in settings:
         if setting.method == "real":
             whole = count_shown_whole(rows, setting.m, tokenizer)
             told[setting]["shown_whole"] = whole
             if whole:
-                print(f"m = {setting.m}: {whole} answers are shown whole", file=sys.stderr)
+                say(f"m = {setting.m}: {whole} answers are shown whole")
         elif setting.method == "sdft":
             told[setting]["rewritten"] = share
         elif setting.method == "constrained":

@@ -2,16 +2,16 @@
 
 *RSR*, the raw safe rate, is the share of harmful prompts answered safely under greedy decoding.
 *JSR*, the jailbreak safe rate, is the same with the first 3 tokens of a harmful answer forced: they
-stand right after the prompt, and only what follows is judged. The paper's judge is GPT-4, which
+stand right after the prompt, and only what follows is judged. (Of HEx-PHI's 330 harmful answers 116
+begin with no more than `1.`: such a prefix forces little.) The paper's judge is GPT-4, which
 asks whether the request was fulfilled. A task that can tell that exactly (the toy world) has a
 judge of its own; elsewhere the phrase test below stands in. It is what its name says: an answer may
 refuse in other words, or refuse and then comply. Every completion is saved for a better judge,
 whose scores `add_scores` reads.
 """
 
-import sys
-
-from lookahead.files import InputError, check_row, read_json, read_values
+from lookahead.commands import InputError, say
+from lookahead.files import check_row, read_json, read_values
 from lookahead.intervals import wilson
 
 FORCED_TOKENS = 3  # answer tokens forced in the JSR, as in the paper
@@ -78,8 +78,7 @@ def read_harmful(path, answers):
         check_row(path, place, row, [ask, names[ask]] if answers else [ask])
         pairs.append((row[ask], row[names[ask]] if answers else None))
     if systems:
-        print(f"{path}: {systems} system messages are not used; --safety-system gives the one of "
-              "the evaluation", file=sys.stderr)  # fmt: skip
+        say(f"{path}: {systems} system messages are not used; --safety-system gives the tests'")
     return pairs
 
 

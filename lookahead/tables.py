@@ -132,13 +132,17 @@ def position_table(rows, which):
     return cells
 
 
-def as_text(cells):
-    """Align cells in columns for a terminal, the first to the left and the numbers to the right."""
+def as_text(cells, columns=80):
+    """Align cells in columns for a terminal, the first to the left and the numbers to the right.
+
+    Where that is wider than the terminal, the first cells stand on lines of their own.
+    """
     widths = [max(map(len, column)) for column in zip(*cells)]
+    apart = sum(widths) + 2 * len(widths) - 2 > columns
     lines = []
     for first, *numbers in cells:
         aligned = (cell.rjust(width) for cell, width in zip(numbers, widths[1:]))
-        lines.append("  ".join([first.ljust(widths[0]), *aligned]))
+        lines.append((f"{first}\n  " if apart else first.ljust(widths[0] + 2)) + "  ".join(aligned))
     return "\n".join(lines)
 
 

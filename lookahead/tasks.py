@@ -111,7 +111,7 @@ TASKS = {
         prompt_field="question",
         answer_field="answer",
         score=same_final_number,
-        reference=lambda answer: answer.rpartition("####")[2].strip(),
+        reference=lambda answer: answer.rpartition("####")[2].strip().replace(",", ""),
         keeps=same_last_number,
     ),
     "samsum": Task(

@@ -11,7 +11,8 @@ import math
 
 import torch
 
-from lookahead.files import InputError, whole_file
+from lookahead.commands import InputError
+from lookahead.files import whole_file
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -41,6 +42,14 @@ def read_header(path):
     if end != size - 8 - length:
         raise InputError(f"{path}: holds {size} bytes where its header says {end + 8 + length}.")
     return header, 8 + length
+
+
+def read_metadata(path):
+    """Return the texts that a file of ours carries in its header, {name: text}."""
+    read_header(path)  # which checks it
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length)).get("__metadata__", {})
 
 
 def check_entry(path, name, entry):
@@ -75,10 +84,10 @@ def read_tensors(path, names=None):
             yield name, flat.view(entry["shape"])
 
 
-def write_tensors(path, tensors):
-    """Write a dictionary of tensors as a safetensors file."""
+def write_tensors(path, tensors, metadata=None):
+    """Write a dictionary of tensors, and one of texts, as a safetensors file."""
     names = {dtype: name for name, dtype in DTYPES.items()}
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header, end = {"__metadata__": {"format": "pt", **(metadata or {})}}, 0
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.numel() * tensor.element_size()
         shape, dtype = list(tensor.shape), names[tensor.dtype]
@@ -88,4 +97,4 @@ def write_tensors(path, tensors):
     with whole_file(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
-            file.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            file.write(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import torch
 
-from lookahead import toy
+from lookahead import commands, toy
 from lookahead.chat import train_tokenizer
 from lookahead.model import Config, Llama
 
@@ -63,7 +63,7 @@ def complaint(capsys, monkeypatch):
     """Run a script's main with arguments; return its one sentence, having checked the status."""
 
     def run(main, *arguments):
-        from lookahead.files import run_script
+        from lookahead.commands import run_script
 
         monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
@@ -83,6 +83,7 @@ def script(monkeypatch):
 
     def run(main, *arguments):
         monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
+        monkeypatch.setattr(commands, "quiet", False)
         main()
 
     return run

@@ -11,7 +11,7 @@ import torch
 from conftest import tiny
 
 from lookahead.checkpoint import load, refuse_foreign, save
-from lookahead.files import InputError
+from lookahead.commands import InputError
 from lookahead.model import Config, Llama
 from lookahead.tensors import read_tensors, write_tensors
 

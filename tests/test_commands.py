@@ -9,7 +9,7 @@ from conftest import SHARED, tiny
 
 import evaluate
 import train
-from lookahead import runs, toy
+from lookahead import options, runs, toy
 from lookahead.batches import pad, shuffled_batches
 from lookahead.chat import encode_chat
 from lookahead.checkpoint import load
@@ -78,6 +78,27 @@ def test_the_same_command_gives_the_same_weights(toy_run, tmp_path, script):
     script(train.main, "--out", again, "--method", "real")
     for name in ("seed", "real-m6-seed0"):
         assert weights(folder / name) == weights(again / "toy" / name)
+
+
+def test_the_same_commands_give_the_same_results(toy_run, tmp_path, script):
+    folders = toy_run(), tmp_path / "again" / "toy"
+    script(train.main, "--out", tmp_path / "again")
+    texts = []
+    for folder in folders:
+        script(evaluate.main, folder, "--limit", 20)
+        results = results_of(folder)
+        del results["arguments"], results["seed_model"]  # where they are
+        for run in results["runs"]:
+            del run["seconds_per_epoch"]
+        texts.append(json.dumps(results))
+    assert texts[0] == texts[1] and len(texts[0]) > 10_000
+
+
+def test_quiet_tells_results_only(toy_run, script, capsys):
+    folder = toy_run("--method", "vanilla", "--quiet")
+    script(evaluate.main, folder, "--limit", 4, "--quiet")
+    shown = capsys.readouterr()
+    assert shown.err == "" and "RSR" in shown.out
 
 
 def test_the_seed_model_is_built_once(toy_run, monkeypatch):
@@ -184,7 +205,7 @@ def test_the_direction_of_the_kl():
 
 
 def test_a_forks_own_method_is_evaluated(toy_run, script, monkeypatch):
-    monkeypatch.setattr(train, "METHODS", ("vanilla", "mine"))
+    monkeypatch.setattr(options, "METHODS", ("vanilla", "mine"))
     monkeypatch.setattr(runs, "preview_pairs", lambda pairs, *_: pairs)
     folder = toy_run("--method", "mine", "vanilla")
     script(evaluate.main, folder, "--limit", 4)
@@ -258,7 +279,12 @@ def test_the_papers_six_rows(toy_run, script, capsys):
     shown, report = capsys.readouterr().out, (folder / "report.md").read_text()
     for method in runs.METHODS:
         assert method in shown and f"| {method}" in report
-    assert "s/epoch" in report and "1.00×" in report and "SDFT: the seed model rewrote" in report
+    assert (
+        "s/epoch" in report
+        and "1.00×" in report
+        and "SDFT: the seed model rewrote" in report
+        and "SDFT: " in shown
+    )
     assert "paper:" not in report  # only beside Llama-2
     assert not [line for line in shown.splitlines()[:-1] if len(line) > 80]
 

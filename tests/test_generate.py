@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from lookahead.files import InputError
+from lookahead.commands import InputError
 from lookahead.generate import Cache, generate
 
 EOS = 2

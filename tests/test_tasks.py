@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lookahead.files import InputError
+from lookahead.commands import InputError
 from lookahead.safety import add_scores, has_refusal_phrase, is_safe, read_harmful
 from lookahead.tasks import TASKS, gives_steps, read_pairs, rouge_1
 
@@ -57,7 +57,7 @@ def test_toy_scores():
 def test_gsm8k_score(completion, right):
     task = TASKS["gsm8k"]
     assert task.score(completion, "5 * 260 = 1300\n#### 1,300") == right
-    assert task.reference("x\n#### 1,300") == "1,300"
+    assert task.reference("x\n#### 1,300") == "1300"  # as the reference code writes it
 
 
 def test_refusal_phrases():

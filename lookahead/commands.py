@@ -1,0 +1,105 @@
+"""What all commands share: options, how a mistake is told, and progress.
+
+An `InputError` is a mistake in what the user gave: a sentence that names the file, the line, the
+field or the option and the mend. The scripts print it on standard error and end with status 2.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+quiet = False  # set by --quiet
+
+
+def say(words):
+    """Tell something on standard error, unless --quiet."""
+    if not quiet:
+        print(words, file=sys.stderr)
+
+
+class InputError(Exception):
+    """A mistake in what the user gave; its text is one sentence for standard error."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one sentence too."""
+
+    def __init__(self, description):
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        self.add_argument("--quiet", action="store_true", help="only results and errors")
+
+    def parse_args(self):
+        global quiet
+        args = super().parse_args()
+        quiet = args.quiet
+        return args
+
+    def error(self, message):
+        raise InputError(f"{message}; see --help.")
+
+
+def positive(text):
+    """Read an option's whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def fraction(text):
+    """Read an option's number from 0 up to, but not including, 1."""
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return float(text)
+
+
+def words(text):
+    """Read an option's text that may not be blank."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give some words")
+    return text
+
+
+def run_script(main):
+    """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
+    try:
+        try:
+            main()
+        except RuntimeError as error:
+            if "out of memory" not in str(error) and "not enough memory" not in str(error):
+                raise
+            mend = "give a smaller --token-budget or --batch-size, or train with --lora"
+            raise InputError(f"the device is out of memory; {mend}.") from None
+    except InputError as error:
+        start = "\r\033[K" if sys.stderr.isatty() else ""  # over an unfinished line of progress
+        print(f"{start}error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped{stop}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read the results has seen enough
+        os._exit(0)
+
+
+class Progress:
+    """How far something is, and the time left: one line on a terminal, now and then a line else."""
+
+    def __init__(self, name, total):
+        self.name, self.total = name, total
+        self.terminal = sys.stderr.isatty()
+        self.started = self.shown = time.monotonic()
+
+    def show(self, done, note=""):
+        if quiet:
+            return
+        now = time.monotonic()
+        if now - self.shown < (0.2 if self.terminal else 10) and done < self.total:
+            return
+        self.shown = now
+        left = (now - self.started) * (self.total - done) / max(done, 1)
+        line = f"{self.name:24} {done:5}/{self.total}  {note}  {left:3.0f} s left"
+        if self.terminal:
+            line = "\r\033[K" + line + ("\n" if done == self.total else "")
+        print(line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""Interrupted runs: what training has reached is saved now and then, and taken up again exactly.
+
+One safetensors file holds the trained weights, the optimizer's state and, in its header, the step,
+the losses and what the run is. It replaces the one before only when it is whole on the disk, so a
+run that is killed at any moment, during a save too, goes on from the last whole one and ends with
+the weights of a run that was never interrupted. Nothing random has to be saved: the order of the
+data depends on seed and epoch alone.
+"""
+
+import json
+
+import torch
+
+from lookahead.commands import InputError
+from lookahead.files import read_json
+from lookahead.tensors import read_metadata, read_tensors, write_tensors
+
+
+class Saved:
+    """The file in which a run is saved every `every` steps; `facts` say which run it is."""
+
+    def __init__(self, path, every, facts):
+        self.path, self.every, self.facts = path, every, facts
+
+    def save(self, model, optimizer, log):
+        """Write weights, optimizer state and the loss log."""
+        tensors = {}
+        for name, weight in trained(model):
+            tensors[name] = weight
+            for key, value in optimizer.state[weight].items():
+                bits = value.dtype == torch.int16  # the rests; the file's dtypes are of floats
+                tensors[f"{name} {key}"] = value.view(torch.bfloat16) if bits else value
+        told = {"facts": json.dumps(self.facts), "log": json.dumps(log)}
+        write_tensors(self.path, tensors, told)
+
+    def restore(self, model, optimizer):
+        """Put what was saved into model and optimizer; return the loss log, empty if none was."""
+        if not self.path.exists():
+            return []
+        told = read_metadata(self.path)
+        check_facts(self.path, json.loads(told.get("facts", "{}")), self.facts)
+        weights = dict(trained(model))
+        for name, tensor in read_tensors(self.path):
+            name, _, key = name.partition(" ")
+            weight, state = weights[name], optimizer.state[weights[name]]
+            if not key:
+                weight.data.copy_(tensor)
+            elif key in state:
+                state[key].copy_(tensor.view(state[key].dtype))
+            else:  # PyTorch's AdamW has no state before its first step
+                state[key] = tensor.to(weight.device)
+        return json.loads(told["log"])
+
+
+def is_complete(folder, facts):
+    """Return whether a run's directory is complete; one of another run is refused."""
+    path = folder / "run.json"
+    if path.exists():
+        check_facts(path, read_json(path), facts)
+    return path.exists()
+
+
+def check_facts(path, found, facts):
+    """Refuse what was made by another run than `facts` say."""
+    for key, value in facts.items():
+        if found.get(key) != value:
+            raise InputError(f"{path}: was made with {key} {found.get(key)!r:.60}, and now it is "
+                             f"{value!r:.60}; remove it to start again.")  # fmt: skip
+
+
+def trained(model):
+    """Return [(name, weight), ...] of the weights that training changes."""
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
