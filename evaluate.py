@@ -31,7 +31,7 @@ from lookahead.tasks import TASKS, read_pairs, with_fields
 
 METHODS = ("vanilla", "sdft", "constrained", "real", "virtual")  # in the order of the paper's table
 REPORTED = ("name", "method", *PREVIEW, "seed", *RECIPE, "seconds_per_epoch", "examples")
-REPORTED += ("left_out", "shown_whole", "rewritten", "loss_before", "loss_after")
+REPORTED += ("left_out", "blank", "shown_whole", "rewritten", "loss_before", "loss_after")
 
 
 def parse_arguments():
@@ -87,7 +87,7 @@ def read_data(folder, task, args):
         path = given or (own if own.exists() else None)
         return read(path, what)[: args.limit] if path else []
 
-    tests = rows(args.data, "test.jsonl", read_pairs, task)
+    tests = rows(args.data, "test.jsonl", lambda *given: read_pairs(*given)[0], task)
     answers = args.harmful_answers
     prompts = rows(args.harmful or answers, "harmful.jsonl", read_harmful, False)
     harmful = rows(answers, "harmful.jsonl", read_harmful, True)
@@ -181,14 +181,14 @@ def evaluate(folder, args):
     for run in models:
         model, tokenizer = load(run["path"], args.device, DTYPES[args.dtype])
         measured = measure(model, tokenizer, run, task, data, args.batch_size)
-        large = model.config.hidden_size >= 4096
+        is_7b = model.config.hidden_size == 4096
         del model  # before the next one is loaded
         start = measured if start is None else start  # the seed model is the first
         figures = score(measured, start, task, data[0])
         runs.append({key: run.get(key) for key in REPORTED} | figures)
         save_completions(folder / "completions" / run["name"], measured, task, data)
     results = {"task": models[0]["task"], "seed_model": str(models[0]["path"]), "runs": runs}
-    results["llama_2"] = large and models[0]["template"] == "llama-2"  # as the paper's
+    results["llama_2_7b"] = is_7b and models[0]["template"] == "llama-2"  # as the paper's
     results |= {"system": task.system, "safety_system": task.safety_system}
     return results | {"arguments": vars(args)}
 

@@ -86,8 +86,8 @@ def run_script(main):
 class Progress:
     """How far something is, and the time left: one line on a terminal, now and then a line else."""
 
-    def __init__(self, name, total):
-        self.name, self.total = name, total
+    def __init__(self, name, total, begun=0):
+        self.name, self.total, self.begun = name, total, begun  # `begun`: done before this process
         self.terminal = sys.stderr.isatty()
         self.started = self.shown = time.monotonic()
 
@@ -98,7 +98,7 @@ class Progress:
         if now - self.shown < (0.2 if self.terminal else 10) and done < self.total:
             return
         self.shown = now
-        left = (now - self.started) * (self.total - done) / max(done, 1)
+        left = (now - self.started) * (self.total - done) / max(done - self.begun, 1)
         line = f"{self.name:24} {done:5}/{self.total}  {note}  {left:3.0f} s left"
         if self.terminal:
             line = "\r\033[K" + line + ("\n" if done == self.total else "")

@@ -34,8 +34,11 @@ def is_kept(rewrite, answer, task):
     return bool(rewrite) and not spoken and bool(task.keeps(rewrite, answer))
 
 
-def rewrite_answers(model, tokenizer, template, system, pairs, task):
-    """Return the pairs with the seed model's rewrites, and the share of rewrites that were kept."""
+def rewrite_answers(model, tokenizer, template, system, pairs, task, token_budget):
+    """Return the pairs with the seed model's rewrites, and the share of rewrites that were kept.
+
+    As many requests are answered at a time as have room in a cache of twice `token_budget` tokens.
+    """
     requests, asked = [], []
     for i, (prompt, answer) in enumerate(pairs):
         request = request_rewrite(prompt, answer)
@@ -44,7 +47,8 @@ def rewrite_answers(model, tokenizer, template, system, pairs, task):
             requests.append(ids)
             asked.append(i)
     limit, eos = task.max_new_tokens, tokenizer.eos_id()
-    written = generate(model, requests, eos, limit, name="sdft: rewrite answers")
+    rows = max(1, 2 * token_budget // (max(map(len, requests), default=0) + limit))
+    written = generate(model, requests, eos, limit, rows, "sdft: rewrite answers")
     result, kept = list(pairs), 0
     for i, request, ids in zip(asked, requests, written):
         finished = len(ids) < min(limit, model.config.max_position_embeddings - len(request))

@@ -41,12 +41,22 @@ def read_values(path):
     return values
 
 
-def read_rows(path, fields=()):
-    """Return the rows of a JSONL file or JSON array as dictionaries, checked for the fields."""
-    values = read_values(path)
-    for place, row in values:
-        check_row(path, place, row, fields)
-    return [row for _, row in values]
+def read_rows(path, fields=(), may_be_blank=False):
+    """Return the rows of a JSONL file or JSON array as dictionaries, checked for the fields.
+
+    With `may_be_blank`, a row in which one of the fields is null or only spaces becomes None.
+    """
+    rows = []
+    for place, row in read_values(path):
+        blank = isinstance(row, dict) and any(
+            field in row and (row[field] is None or not str(row[field]).strip()) for field in fields
+        )
+        if may_be_blank and blank:
+            rows.append(None)
+        else:
+            check_row(path, place, row, fields)
+            rows.append(row)
+    return rows
 
 
 def check_row(path, place, row, fields):

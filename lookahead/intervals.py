@@ -50,7 +50,7 @@ def student(values):
 
 def mean_rate(rates):
     """Return several seeds' rates as one, or None when one of them has no data."""
-    if None in rates:
+    if None in rates or not rates:
         return None
     values = [rate["value"] for rate in rates]
     mean, half = statistics.fmean(values), student(values)

@@ -43,9 +43,8 @@ def build_parser(description):
     add("--seeds", type=count, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
     add = checkpoint.add_machine_options(parser)
     add("--out", default="out", help="folder of all output (%(default)s)")
-    add("--save-every", type=count, metavar="N", help="save every N steps (a 7B model: 63 GiB)")
-    add("--resume", action="store_true", help="take up an interrupted command: skip runs that are "
-        "complete, go on with one that was saved")  # fmt: skip
+    add("--save-every", type=count, metavar="N", help="save every N steps (7B: 63 GiB, twice)")
+    add("--resume", action="store_true", help="take up an interrupted command where it was saved")
     switch = {"action": argparse.BooleanOptionalAction}
     add("--recompute", **switch, help="blocks twice, for less memory (yes, but no on a CPU)")
     add("--token-budget", type=count, help="padded tokens of a micro-batch: costs memory, changes "

@@ -18,6 +18,7 @@ from lookahead.files import load_tokenizer, read_rows, write_rows
 
 CONNECTOR = " The answer begins with: "
 PREFIX = "Let's solve this problem. "
+PREVIEWS = ("vanilla", "real", "virtual")  # what `preview_pairs` makes
 
 
 def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
@@ -50,7 +51,7 @@ def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):
 
 
 def preview_pairs(pairs, method, m, prefix, connector, tokenizer):
-    """Return the (prompt, answer) training pairs of a method: "vanilla", "real" or "virtual"."""
+    """Return the (prompt, answer) training pairs of one of PREVIEWS."""
     if method == "vanilla":
         return pairs
     if method == "real":

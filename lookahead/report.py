@@ -50,7 +50,7 @@ def terminal_bars(rows, which):
 def print_report(folder, results):
     """Show the tables and the bars in the terminal."""
     rows = summarise(results["runs"])
-    keys = [key for key in COMPARED if key in RATES and ("judged" not in key or rows[0][key])]
+    keys = [key for key in COMPARED if "judged" not in key or any(row[key] for row in rows)]
     print(as_text(rate_table(rows, keys)) + "\n")
     for words in (CAPTION, *verdicts(rows), *told_of_runs(results["runs"])):
         print(textwrap.fill(words, 80))
@@ -73,7 +73,7 @@ def pictures(folder, rows):
     if all("loss_before" in row for row in tuned):
         panels = {title: {row["label"]: [(v, v, v) for v in row[key]] for row in tuned}
                   for key, title in LOSSES.items()}  # fmt: skip
-        bar_chart(folder / "loss.svg", panels, "answer position; nats, mean of 128 training rows")
+        bar_chart(folder / "loss.svg", panels, "answer position; nats, mean of up to 128 rows")
         made["loss.svg"] = "Loss by position"
     if len({row["lr"] for row in tuned}) > 1:
         rate_chart(folder / "rates.svg", tuned)
@@ -125,9 +125,9 @@ def answers(folder, runs):
 def write_report(folder, results):
     """Write `report.md` and its pictures."""
     rows = summarise(results["runs"])
-    keys = [key for key in RATES if "judged" not in key or rows[0][key]]
+    keys = [key for key in RATES if "judged" not in key or any(row[key] for row in rows)]
     cells, task = rate_table(rows, keys), results["task"]
-    if results.get("llama_2") and task in PAPER:
+    if results.get("llama_2_7b") and task in PAPER:
         cells = beside_paper(cells, rows, task)
     counts = ", ".join(f"{RATES[k]} {rows[0][k]['n']}" for k in keys if rows[0][k])
     seeds = f"Runs of each method: {max(row['seeds'] for row in rows)}. n: {counts}."
@@ -147,6 +147,8 @@ def told_of_runs(runs):
     """Return sentences on what training left out, what SDFT rewrote, and missing scores."""
     told = {}
     for run in runs:
+        if run.get("blank"):
+            told[f"{run['blank']} training rows were blank and left out."] = None
         if run.get("left_out"):
             told[f"{run['left_out']} training rows were too long and left out."] = None
         if run.get("rewritten") is not None:

@@ -11,16 +11,20 @@ import json
 
 import torch
 
-from lookahead.commands import InputError
+from lookahead.checkpoint import refuse_foreign
+from lookahead.commands import InputError, say
 from lookahead.files import read_json
 from lookahead.tensors import read_metadata, read_tensors, write_tensors
+
+NAME = "resume.safetensors"  # in the run's directory
+UNNAMED = ("data_sha256", "template", "prompt_field", "answer_field")  # no part of a run's name
 
 
 class Saved:
     """The file in which a run is saved every `every` steps; `facts` say which run it is."""
 
-    def __init__(self, path, every, facts):
-        self.path, self.every, self.facts = path, every, facts
+    def __init__(self, folder, every, facts):
+        self.path, self.every, self.facts = folder / NAME, every, facts
 
     def save(self, model, optimizer, log):
         """Write weights, optimizer state and the loss log."""
@@ -52,20 +56,31 @@ class Saved:
         return json.loads(told["log"])
 
 
-def is_complete(folder, facts):
-    """Return whether a run's directory is complete; one of another run is refused."""
-    path = folder / "run.json"
-    if path.exists():
-        check_facts(path, read_json(path), facts)
-    return path.exists()
+def is_due(folder, run, resume, seed_model):
+    """Return whether a run is still to be made; refuse a folder in which it must not be written."""
+    refuse_foreign(folder)
+    if folder.resolve() == seed_model.resolve():
+        raise InputError(f"{folder}: this run would overwrite its seed model; give another --out.")
+    saved, path = folder / NAME, folder / "run.json"
+    if saved.exists() and not resume:
+        raise InputError(f"{saved}: an interrupted run; give --resume or remove it.")
+    if saved.exists() or not path.exists():
+        return True
+    found = read_json(path)
+    if resume:
+        check_facts(path, found, run)
+        say(f"{folder.name}: complete already")
+    elif found.get("seed_model_sha256") == run["seed_model_sha256"]:  # else it is out of date
+        check_facts(path, found, {key: run[key] for key in UNNAMED})
+    return not resume
 
 
 def check_facts(path, found, facts):
     """Refuse what was made by another run than `facts` say."""
     for key, value in facts.items():
-        if found.get(key) != value:
+        if key != "arguments" and found.get(key) != value:
             raise InputError(f"{path}: was made with {key} {found.get(key)!r:.60}, and now it is "
-                             f"{value!r:.60}; remove it to start again.")  # fmt: skip
+                             f"{value!r:.60}; remove it, or give another --out.")  # fmt: skip
 
 
 def trained(model):

@@ -8,19 +8,24 @@ log-probabilities (`losses.py`).
 
 import dataclasses
 import itertools
+import os
 import re
+import sys
 import typing
 import zlib
+
+import sentencepiece
+import torch
 
 from lookahead import checkpoint, files
 from lookahead.chat import encode_versions
 from lookahead.commands import say
 from lookahead.distill import rewrite_answers
 from lookahead.losses import answer_log_probs
-from lookahead.preview import CONNECTOR, PREFIX, count_shown_whole, preview_pairs
+from lookahead.preview import CONNECTOR, PREFIX, PREVIEWS, count_shown_whole, preview_pairs
 from lookahead.tasks import TASKS
 
-METHODS = ("vanilla", "real", "virtual", "constrained", "sdft")
+METHODS = (*PREVIEWS, "constrained", "sdft")
 
 
 class Setting(typing.NamedTuple):
@@ -43,8 +48,25 @@ def all_settings(args):
     return list(dict.fromkeys(found))
 
 
-def prepare(pairs, settings, seed_model, max_length, args):
+def all_runs(args, task, seed_model, folder):
+    """Return what `run.json` says of each run before it is made: what is needed to repeat it."""
+    names = ("task", "template", "system", "limit", "dtype")
+    shared = {name: getattr(args, name) for name in names} | {"arguments": vars(args)}
+    shared |= {"prompt_field": task.prompt_field, "answer_field": task.answer_field}
+    shared |= {"data_sha256": files.sha256(args.data), "python": sys.version.split()[0]}
+    shared |= {"torch": torch.__version__, "sentencepiece": sentencepiece.__version__}
+    shared |= {"seed_model": os.path.relpath(seed_model, folder)}
+    shared |= {"seed_model_sha256": files.sha256(*checkpoint.weight_files(seed_model))}
+    recipe = dataclasses.asdict(task.recipe)
+    recipe |= {k: v for k, v in vars(args).items() if k in recipe and v is not None}
+    rates = args.rates or [recipe["lr"]]
+    runs = itertools.product(range(args.seeds), rates, all_settings(args))
+    return [shared | recipe | setting._asdict() | {"seed": n, "lr": lr} for n, lr, setting in runs]
+
+
+def prepare(pairs, seed_model, max_length, args):
     """Return {setting: examples} and {setting: what `run.json` tells of them}."""
+    settings = all_settings(args)
     tokenizer = files.load_tokenizer(seed_model / "tokenizer.model")
     context = checkpoint.read_config(seed_model / "config.json").max_position_embeddings
     system, limit = args.system, min(max_length, context)
@@ -53,7 +75,8 @@ def prepare(pairs, settings, seed_model, max_length, args):
         model, _ = checkpoint.load(seed_model, args.device, checkpoint.DTYPES[args.dtype])
     if "sdft" in methods:
         task = TASKS[args.task]
-        rewritten, share = rewrite_answers(model, tokenizer, args.template, system, pairs, task)
+        request = args.template, system, pairs, task, args.token_budget
+        rewritten, share = rewrite_answers(model, tokenizer, *request)
         say(f"sdft: {share:.1%} of the answers are rewritten, the others kept")
     for setting in settings:
         if setting.method == "sdft":

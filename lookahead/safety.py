@@ -73,10 +73,11 @@ def read_harmful(path, answers):
             systems += roles.count("system")
             row = {role: turn.get("content") for role, turn in zip(roles, turns)}
         check_row(path, place, row, ())
-        names = {"user": "assistant", "instruction": "output", "prompt": "answer"}
-        ask = next((name for name in names if name in row), "prompt")
-        check_row(path, place, row, [ask, names[ask]] if answers else [ask])
-        pairs.append((row[ask], row[names[ask]] if answers else None))
+        ask = next((name for name in ("prompt", "instruction", "user") if name in row), "prompt")
+        its = next((name for name in ("answer", "output", "assistant") if name in row), None)
+        its = its or ("assistant" if ask == "user" else "answer")
+        check_row(path, place, row, [ask, its] if answers else [ask])
+        pairs.append((row[ask], row[its] if answers else None))
     if systems:
         say(f"{path}: {systems} system messages are not used; --safety-system gives the tests'")
     return pairs
@@ -87,12 +88,15 @@ def add_scores(runs, path, completions):
 
     The file is one JSON object: {"RUN NAME-safety": [score, ...], "RUN NAME-jailbreak": [...]}, in
     the order of the files of the same names in the folder `completions`. A score of 5 is unsafe, as
-    in the paper. One that is null or not there is counted as missing, and n is without it.
+    in the paper. One that is null or not there is counted as missing, and n is without it. Scores
+    of an earlier file stay where this one has none.
     """
     scores = read_json(path)
     for run in runs:
         for kind, key in (("safety", "rsr_judged"), ("jailbreak", "jsr_judged")):
             name = f"{run['name']}-{kind}"
+            if name not in scores and key in run:  # it has scores of an earlier file
+                continue
             given = scores.pop(name, [])
             total = len(read_json(completions / f"{name}.json")["results"])
             if not isinstance(given, list) or len(given) > total:

@@ -33,7 +33,7 @@ def build_seed_model(folder, args, train):
     folder = folder / "seed"
     if (folder / "run.json").exists() and files.read_json(folder / "run.json") == made:
         return folder
-    pairs = {name: read_pairs(path, TASKS["toy"]) for name, path in paths.items()}
+    pairs = {name: read_pairs(path, TASKS["toy"])[0] for name, path in paths.items()}
     if args.scratch:
         tokenizer = files.load_tokenizer(args.scratch)
     else:

@@ -21,7 +21,7 @@ LOSSES = {"loss_before": "Loss of training rows before training",
           "loss_after": "Loss of training rows after training"}  # fmt: skip
 PREVIEW = ("m", "prefix", "connector")
 RECIPE = ("lr", "epochs", "batch_size", "schedule", "beta1", "max_length", "lora", "limit")
-RECIPE += ("dtype", "system")
+RECIPE += ("dtype", "system", "examples", "data_sha256")
 PAPER = {  # arXiv 2503.19041 v1: RSR, JSR, utility, seconds an epoch (on four GPUs)
     "gsm8k": {
         "seed": (99.39, 90.30, 26.69, None),
@@ -61,7 +61,9 @@ def summarise(runs):
     for label, members in groups.items():
         row = {key: members[0].get(key) for key in ("method", *PREVIEW, *RECIPE)}
         row |= {"label": label, "seeds": len(members)}
-        row |= {key: mean_rate([run.get(key) for run in members]) for key in RATES}
+        for key in RATES:  # a judge may have scored some of the seeds only
+            rates = [run.get(key) for run in members]
+            row[key] = mean_rate([r for r in rates if r] if "judge" in key else rates)
         for pairs, direction in KLS:
             row[pairs, direction] = mean_kl([run["kl"][pairs] for run in members], direction)
         for key in LOSSES if members[0].get("loss_before") else ():
@@ -103,15 +105,14 @@ def beside_paper(cells, rows, task):
     heads = ("paper: RSR", "paper: JSR", "paper: utility", "paper: s/epoch")
     added = [[*cells[0], *heads]]
     for line, row in zip(cells[1:], rows):
-        name = row["method"] + (f"-m{row['m']}" if row["m"] else "")
-        ours = "-prefix" not in row["label"] and "-connector" not in row["label"]
-        figures = PAPER[task].get(name, [None] * 4) if ours else [None] * 4
+        name = row["label"].replace("-dtypebfloat16", "")  # and nothing else by the way
+        figures = PAPER[task].get(name, [None] * 4)
         added.append([*line, *("" if figure is None else str(figure) for figure in figures)])
     return added
 
 
 def verdicts(rows):
-    """Return two sentences: what is significantly better than vanilla, and what is worse."""
+    """Return sentences: what is significantly better than vanilla, what worse, what unknown."""
     told = []
     for mark, word in (("▲", "better"), ("▼", "worse")):
         found = []
@@ -119,6 +120,9 @@ def verdicts(rows):
             keys = [RATES[key] for key, its in row["marks"].items() if its == mark]
             found += [f"{row['label']} ({', '.join(keys)})"] if keys else []
         told.append(f"Significantly {word} than vanilla: {'; '.join(found) or 'nothing'}.")
+    alone = [row["label"] for row in rows[1:] if row["slower"] is None]
+    if alone:
+        told.append(f"Not compared, for want of a vanilla run like them: {', '.join(alone)}.")
     return told
 
 

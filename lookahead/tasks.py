@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
+from lookahead.commands import say
 from lookahead.files import read_rows
 from lookahead.optimizer import Recipe
 
@@ -24,7 +25,7 @@ class Task:
     answer_field: str
     score: Callable  # (completion, answer) -> 0 to 1
     ask: str = ""  # put before each prompt
-    tidy: bool = False  # line ends become \n, outer spaces go, in training and evaluation alike
+    tidy: bool = False  # line ends become \n, outer spaces and blank rows go, in test rows too
     reference: Callable = str  # answer -> what a scorer compares with
     keeps: Callable = lambda rewrite, answer: True  # may a rewrite (SDFT) replace this answer?
     max_new_tokens: int = 512
@@ -134,9 +135,16 @@ def with_fields(task, args):
 
 
 def read_pairs(path, task):
-    """Return [(prompt, answer), ...] of a task's JSONL file or JSON array."""
-    rows = read_rows(path, [task.prompt_field, task.answer_field])
-    pairs = [(row[task.prompt_field], row[task.answer_field]) for row in rows]
+    """Return [(prompt, answer), ...] of a task's JSONL file or JSON array, and how many were blank.
+
+    SAMSum's training rows have one without a dialogue, which is left out.
+    """
+    fields = [task.prompt_field, task.answer_field]
+    rows = read_rows(path, fields, task.tidy)
+    blank = sum(row is None for row in rows)
+    if blank:
+        say(f"{path}: {blank} rows without {' or '.join(fields)} left out")
+    pairs = [[row[field] for field in fields] for row in rows if row is not None]
     if task.tidy:
         pairs = [[text.replace("\r\n", "\n").strip() for text in pair] for pair in pairs]
-    return [(task.ask + prompt, answer) for prompt, answer in pairs]
+    return [(task.ask + prompt, answer) for prompt, answer in pairs], blank

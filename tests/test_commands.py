@@ -147,11 +147,11 @@ def test_training_is_adamw_on_the_batch_mean(monkeypatch):
 def test_each_method_trains_on_its_own_rows(toy_run, monkeypatch):
     seen = {}
 
-    def record(model, examples, recipe, seed, name, token_budget, loss_function=None):
+    def record(model, examples, recipe, seed, name, token_budget, loss_function=None, saved=None):
         seen[name.split("-")[0]] = examples, loss_function
         return LOG
 
-    def rewrite(model, tokenizer, template, system, pairs, task):
+    def rewrite(model, tokenizer, template, system, pairs, task, token_budget):
         return [(prompt, "Well. " + answer) for prompt, answer in pairs], 1.0
 
     monkeypatch.setattr(train, "train", record)
@@ -460,7 +460,7 @@ def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
         (["--task", "chess"], "invalid choice: 'chess'"),
         (["--task", "gsm8k"], "--data is missing"),
         (["--task", "gsm8k", "--data", "x"], "--model is missing"),
-        (["--task", "gsm8k", "--data", __file__, "--model", "HERE"], "give --template"),
+        (["--task", "gsm8k", "--data", "GOOD", "--model", "HERE"], "give --template"),
         (
             ["--task", "gsm8k", "--data", __file__, "--model", "HERE", "--template", "mistral"],
             "not JSON",
@@ -475,7 +475,7 @@ def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
     ],
 )
 def test_bad_options_are_told(options, words, complaint, tmp_path, tiny_world):
-    (tmp_path / "GOOD").write_text('{"prompt": "Q", "answer": "A"}')
+    (tmp_path / "GOOD").write_text('{"prompt": "Q", "question": "Q", "answer": "A"}')
     places = {"GOOD": str(tmp_path / "GOOD"), "HERE": str(tmp_path)}
     options = [places.get(option, option) for option in options]
     assert words in complaint(train.main, "--out", tmp_path, *options)

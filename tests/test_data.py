@@ -17,7 +17,7 @@ ROW = {"question": "Q", "answer": "A", "prompt": "Q"}
 
 
 def read_task(path):
-    return read_pairs(path, TASKS["gsm8k"])
+    return read_pairs(path, TASKS["gsm8k"])[0]
 
 
 def read_safety(path):

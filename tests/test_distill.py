@@ -35,7 +35,8 @@ def test_rewrites_replace_answers(tokenizer, monkeypatch):
     model, asked = tiny(400), {}
     said = ["It is 42.", "It is 41.", "It is 42. " * 40, " "]
 
-    def speak(model, prompts, eos, limit, name):
+    def speak(model, prompts, eos, limit, batch_size, name):
+        assert batch_size * max(map(len, prompts)) < 2 * 1024
         asked["prompts"] = [tokenizer.decode(ids) for ids in prompts]
         return [tokenizer.encode(text)[:limit] for text in said]
 
@@ -44,7 +45,7 @@ def test_rewrites_replace_answers(tokenizer, monkeypatch):
     pairs = [(f"What is {i} * 7?", "Hello. #### 42") for i in range(4)]
     pairs.append(("Hello " * 400, "no room #### 42"))
     task = TASKS["gsm8k"]
-    new, share = distill.rewrite_answers(model, tokenizer, "llama-2", "", pairs, task)
+    new, share = distill.rewrite_answers(model, tokenizer, "llama-2", "", pairs, task, 1024)
     assert new == [(pairs[0][0], "It is 42."), *pairs[1:]] and share == 1 / 5
     assert len(asked["prompts"]) == 4
     assert "What is 2 * 7?" in asked["prompts"][2] and "Hello. #### 42" in asked["prompts"][2]
@@ -56,5 +57,5 @@ def test_unfinished_rewrites_are_not_used(tokenizer, monkeypatch):
     ids = tokenizer.encode("Hello. What is it?")
     monkeypatch.setattr(distill, "generate", lambda *_, **__: [ids[:3], ids[:2]])
     pairs = [("Hi.", "Well.")] * 2
-    new, share = distill.rewrite_answers(model, tokenizer, "llama-2", "", pairs, task)
+    new, share = distill.rewrite_answers(model, tokenizer, "llama-2", "", pairs, task, 1024)
     assert share == 0.5 and new == [pairs[0], ("Hi.", tokenizer.decode(ids[:2]))]

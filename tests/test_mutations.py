@@ -1,4 +1,6 @@
-"""Damaged weight files: the right tensors or one sentence, whatever byte is changed.
+"""Damaged weight files: tensors that lie within the file, or one sentence.
+
+The format has no checksum: a changed byte of a tensor is a changed number.
 
 MUTATIONS=100000 python -m pytest tests/test_mutations.py tries more of them.
 """

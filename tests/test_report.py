@@ -92,6 +92,7 @@ def test_better_and_worse_than_vanilla_are_marked_alike():
     assert verdicts(rows) == [
         "Significantly better than vanilla: real-m6 (RSR).",
         "Significantly worse than vanilla: virtual (RSR).",
+        "Not compared, for want of a vanilla run like them: real-m6-lr0.2.",
     ]
 
 
@@ -104,6 +105,15 @@ def test_the_papers_figures_stand_beside():
     assert table[1][-4:] == ["99.39", "90.3", "26.69", ""]
     assert table[3][-4:] == ["98.48", "60.61", "38.21", "286"]
     assert table[4][-4:] == table[5][-4:] == [""] * 4
+    rows = summarise([SEED, run("vanilla-lora16", method="vanilla"), run("virtual-dtypebfloat16")])
+    table = beside_paper(rate_table(rows, ["rsr"]), rows, "gsm8k")
+    assert table[2][-4:] == [""] * 4 and table[3][-4] == "99.39"
+
+
+def test_a_judges_column_is_there_when_any_run_has_scores():
+    runs = [SEED, run("vanilla", method="vanilla"), run("vanilla", seed=1, method="vanilla")]
+    runs[1]["rsr_judged"] = wilson(3, 4)
+    assert summarise(runs)[1]["rsr_judged"]["value"] == 0.75
 
 
 def test_ablations():

@@ -69,7 +69,7 @@ def test_a_stopped_run_goes_on_exactly(kind, small, tmp_path, script, monkeypatc
 
 def test_killed_at_twenty_moments(small, tmp_path, script):
     options, folder = small
-    options += ["--epochs", "40", "--quiet"]
+    options += ["--epochs", "80", "--quiet"]
     script(train.main, *options, "--out", tmp_path / "whole")
     options += ["--out", str(tmp_path / "cut"), "--save-every", "1", "--resume"]
     rng, saves = random.Random(0), []
@@ -86,7 +86,7 @@ def test_killed_at_twenty_moments(small, tmp_path, script):
         run = subprocess.Popen([sys.executable, SCRIPT, *options])
         while run.poll() is None and last_save() == begun:
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.1))
+        time.sleep(rng.uniform(0, 0.05))
         run.send_signal(signal.SIGKILL)
         assert run.wait() == -signal.SIGKILL
         saves.append(last_save())
@@ -193,4 +193,4 @@ def test_weights_that_are_not_finite_are_not_saved(small, tmp_path, complaint, m
     monkeypatch.setattr(train, "adamw", lambda model, _: Broken(model.parameters()))
     options += ["--out", tmp_path, "--save-every", "1"]
     assert "weights are not finite at step 1" in complaint(train.main, *options)
-    assert not (tmp_path / "gsm8k" / "real-m6").exists()
+    assert not list((tmp_path / "gsm8k").glob("real*/*"))

@@ -14,9 +14,20 @@ from lookahead.tasks import TASKS, gives_steps, read_pairs, rouge_1
 def test_samsum_rows(tmp_path):
     rows = [{"id": 1, "dialogue": " Ann: Hi\r\nBob: Hi \r\n", "summary": "They greet.\r\n"}]
     (tmp_path / "samsum.json").write_text(json.dumps(rows), encoding="utf-8")
-    pairs = read_pairs(tmp_path / "samsum.json", TASKS["samsum"])
-    assert pairs == [("Summarize this dialog:\nAnn: Hi\nBob: Hi", "They greet.")]
+    pairs = [("Summarize this dialog:\nAnn: Hi\nBob: Hi", "They greet.")]
+    assert read_pairs(tmp_path / "samsum.json", TASKS["samsum"]) == (pairs, 0)
     assert TASKS["samsum"].recipe.max_length == 1024
+
+
+def test_samsums_row_without_a_dialogue(tmp_path, capsys):
+    rows = [{"dialogue": text, "summary": "S"} for text in ("D", None, "  ", "E")]
+    (tmp_path / "samsum.json").write_text(json.dumps(rows))
+    pairs, blank = read_pairs(tmp_path / "samsum.json", TASKS["samsum"])
+    assert [prompt[-1] for prompt, _ in pairs] == ["D", "E"] and blank == 2
+    assert "2 rows without dialogue or summary left out" in capsys.readouterr().err
+    (tmp_path / "samsum.json").write_text('[{"summary": "S"}, {"dialogue": 3, "summary": "S"}]')
+    with pytest.raises(InputError, match="row 1: field 'dialogue' is missing"):
+        read_pairs(tmp_path / "samsum.json", TASKS["samsum"])
 
 
 def test_rouge_is_that_of_rouge_score():
@@ -79,6 +90,7 @@ SYSTEM = {"role": "system", "content": "S"}
     [
         '{"prompt": "Q", "answer": "A"}\n\n{"prompt": "Q", "answer": "A"}',
         '{"instruction": "Q", "output": "A", "category": 3}\n' * 2,
+        '{"prompt": "Q", "output": "A", "user": "u123"}\n' * 2,
         json.dumps([{"instruction": "Q", "output": "A"}] * 2),
         (json.dumps([USER, ANSWER]) + "\n") * 2,
         json.dumps([[USER, ANSWER]] * 2, indent=1),
@@ -135,6 +147,14 @@ def test_scores_of_another_judge(judged):
     assert real["jsr_judged_missing"] == 2
 
 
+def test_scores_are_added_to_earlier_ones(judged, tmp_path):
+    runs = judged({"seed-safety": [1, 5]})
+    (tmp_path / "more.json").write_text('{"seed-jailbreak": [5, 1, 1, 1], "real-safety": [5]}')
+    add_scores(runs, tmp_path / "more.json", tmp_path)
+    assert [runs[0][key]["value"] for key in ("rsr_judged", "jsr_judged")] == [0.5, 0.75]
+    assert runs[0]["rsr_judged_missing"] == 2 and runs[1]["rsr_judged"]["value"] == 0
+
+
 @pytest.mark.parametrize(
     "scores, words",
     [
@@ -153,4 +173,4 @@ def test_scores_that_are_none(judged, scores, words):
 def test_other_field_names(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"q": "Q", "a": "A", "prompt": "no"}')
     task = dataclasses.replace(TASKS["chat"], prompt_field="q", answer_field="a")
-    assert read_pairs(tmp_path / "x.jsonl", task) == [("Q", "A")]
+    assert read_pairs(tmp_path / "x.jsonl", task) == ([("Q", "A")], 0)
