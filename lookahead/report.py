@@ -87,7 +87,8 @@ def pictures(folder, rows):
                 ]
                 bars[RATES[key]] = rates
         if bars:
-            names = [str(row[field] or row["method"])[:28] for row in members]
+            names = [str(row[field] or row["method"]).strip() for row in members]
+            names = [name if len(name) < 28 else name[:26] + "…" for name in names]
             title = f"{field} of the {members[-1]['method']} preview"
             bar_chart(folder / f"{field}.svg", {title: bars}, "percent, 95 % intervals", names)
             made[f"{field}.svg"] = title
