@@ -26,7 +26,7 @@ FILES = (*COPIED, "config.json", "model.safetensors", "run.json", "loss.jsonl")
 FILES += ("resume.safetensors",)
 
 
-def best_device():
+def _best_device():
     """Return the name of the fastest device here."""
     if torch.cuda.is_available():
         return "cuda"
@@ -38,7 +38,7 @@ def best_dtype(device):
     return "bfloat16" if device.startswith("cuda") else "float32"
 
 
-def check_device(name):
+def _check_device(name):
     """Read an option's device, and try it."""
     try:
         if torch.empty(1, device=name).device.type not in ("cpu", "cuda", "mps"):
@@ -51,7 +51,7 @@ def check_device(name):
 def add_machine_options(parser):
     """Add --device and --dtype; return the function that adds more options to their group."""
     add = parser.add_argument_group("machine").add_argument
-    add("--device", type=check_device, default=best_device(), help="here: %(default)s")
+    add("--device", type=_check_device, default=_best_device(), help="here: %(default)s")
     add("--dtype", choices=DTYPES, help="of the weights; in training, bfloat16 ones keep an exact "
         "float32 master beside (bfloat16 on a GPU, else float32)")  # fmt: skip
     return add
@@ -78,7 +78,7 @@ def save(folder, model, tokenizer, run, log=(), seed_model=None):
             if (seed_model / name).exists():
                 texts[name] = (seed_model / name).read_bytes()
     else:
-        fields, texts = describe(model.config, tokenizer)
+        fields, texts = _describe(model.config, tokenizer)
     fields.pop("dtype", None)  # the newer name of the next field
     fields["torch_dtype"] = str(model.lm_head.weight.dtype).removeprefix("torch.")
     write_json(folder / "config.json", fields)
@@ -91,7 +91,7 @@ def save(folder, model, tokenizer, run, log=(), seed_model=None):
     write_json(folder / "run.json", run)
 
 
-def describe(config, tokenizer):
+def _describe(config, tokenizer):
     """Return the `config.json` and {name: bytes} of the tokenizer files of a model made here."""
     marks = {"bos": tokenizer.bos_id(), "eos": tokenizer.eos_id(), "unk": tokenizer.unk_id()}
     fields = dataclasses.asdict(config) | {"model_type": "llama", "hidden_act": "silu"}
@@ -150,7 +150,7 @@ def weight_files(folder):
     return paths
 
 
-def check_weights(files, model):
+def _check_weights(files, model):
     """Refuse, by the files' headers alone, weights that are not exactly the model's parameters."""
     shapes = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
     found = set()
@@ -183,7 +183,7 @@ def load(folder, device="cpu", dtype=torch.float32):
     with torch.device("meta"):
         model = Llama(config).to(dtype)
     files = weight_files(folder)
-    check_weights(files, model)
+    _check_weights(files, model)
     model = model.to_empty(device=device)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight

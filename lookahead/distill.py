@@ -14,7 +14,7 @@ GIVE_AWAYS = ("reference answer", "your response", "my response", "your own resp
 GIVE_AWAYS += ("now it's your turn",)
 
 
-def request_rewrite(prompt, answer):
+def _request_rewrite(prompt, answer):
     """Return the request, a prompt for the seed model."""
     return (
         "Here is a question and its reference answer. Write your own response to the question, in "
@@ -41,7 +41,7 @@ def rewrite_answers(model, tokenizer, template, system, pairs, task, token_budge
     """
     requests, asked = [], []
     for i, (prompt, answer) in enumerate(pairs):
-        request = request_rewrite(prompt, answer)
+        request = _request_rewrite(prompt, answer)
         ids, _ = encode_chat(tokenizer, template, system, request)
         if len(ids) < model.config.max_position_embeddings:  # else there is no room for a rewrite
             requests.append(ids)

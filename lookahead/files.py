@@ -32,7 +32,7 @@ def read_values(path):
     """
     text = read_text(path)
     lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if text.lstrip().startswith("[") and not (len(lines) > 1 and is_json(lines[0][1])):
+    if text.lstrip().startswith("[") and not (len(lines) > 1 and _is_json(lines[0][1])):
         values = [(f"row {i}", value) for i, value in enumerate(parse(text, path), 1)]
     else:  # also lines that each hold an array
         values = [(f"line {i}", parse(line, f"{path}, line {i}")) for i, line in lines]
@@ -73,7 +73,7 @@ def check_row(path, place, row, fields):
             raise InputError(f"{path}, {place}: field '{field}' has half of a surrogate pair.")
 
 
-def is_json(text):
+def _is_json(text):
     try:
         parse(text, "")
     except InputError:

@@ -53,7 +53,7 @@ class Config:
         return self.hidden_size // self.num_attention_heads
 
 
-def rotary_angles(config, positions):
+def _rotary_angles(config, positions):
     """Return cos and sin, (B, 1, T, E) each, for integer positions (B, T).
 
     Pair i of a head's E features is turned by position * theta^(-2i/E). Features i and i + E/2 form
@@ -65,7 +65,7 @@ def rotary_angles(config, positions):
     return angles.cos(), angles.sin()
 
 
-def rotate(x, cos, sin):
+def _rotate(x, cos, sin):
     """Turn queries or keys x (B, H, T, E) by the angles of their positions."""
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)  # Hugging Face's rotate_half
@@ -87,7 +87,7 @@ class Attention(nn.Module):
         q = self.q_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, H, T, E)
         k = self.k_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, K, T, E)
         v = self.v_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         mask = None
         if cache is not None:
             k, v = cache.write(self.layer, k, v)  # (B, K, S, E)
@@ -159,7 +159,7 @@ class Llama(nn.Module):
         if cache is not None:
             cache.advance(positions, first)
         x = self.model.embed_tokens(tokens)
-        cos, sin = (angle.to(x.dtype) for angle in rotary_angles(self.config, positions))
+        cos, sin = (angle.to(x.dtype) for angle in _rotary_angles(self.config, positions))
         for block in self.model.layers:
             x = block(x, cos, sin, cache)
         return self.model.norm(x)
@@ -174,7 +174,7 @@ class Llama(nn.Module):
         for tokens in parts:
             states.append(self.model.embed_tokens(tokens))
             positions = torch.arange(tokens.size(1), device=tokens.device)[None]
-            angles.append([a.to(states[-1].dtype) for a in rotary_angles(self.config, positions)])
+            angles.append([a.to(states[-1].dtype) for a in _rotary_angles(self.config, positions)])
         for block in self.model.layers:
             if self.recompute:
                 block = functools.partial(

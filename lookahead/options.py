@@ -10,7 +10,7 @@ from lookahead.runs import METHODS
 from lookahead.tasks import TASKS
 
 
-def build_parser(description):
+def _build_parser(description):
     parser, count = Parser(description), positive
     add = parser.add_argument_group("what is trained").add_argument
     add("--task", choices=TASKS, default="toy", help="default: %(default)s")
@@ -54,7 +54,7 @@ def build_parser(description):
 
 def read_options(description):
     """Return the options given to train.py, with the defaults that depend on others filled in."""
-    args = build_parser(description).parse_args()
+    args = _build_parser(description).parse_args()
     on_cpu = args.device.startswith("cpu")
     args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
     args.recompute = not on_cpu if args.recompute is None else args.recompute

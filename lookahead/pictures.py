@@ -17,7 +17,7 @@ def label(x, y, words, anchor="middle", size=13):
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{html.escape(words)}</text>'
 
 
-def panel(top, title, unit, ceiling, below):
+def _panel(top, title, unit, ceiling, below):
     """Return the frame of one panel: title, a scale from 0 to `ceiling`, and names below."""
     bottom, slot = top + HEIGHT, WIDTH / len(below)
     parts = [label(LEFT, top - 14, title, "start", 15), label(LEFT, bottom + 38, unit, "start", 12)]
@@ -37,7 +37,7 @@ def legend(names):
     return parts
 
 
-def write_svg(path, parts, panels):
+def _write_svg(path, parts, panels):
     size = f"0 0 {LEFT + WIDTH + 20} {65 + panels * (HEIGHT + GAP) - 40}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" font-family="sans-serif">'
     with whole_file(path) as file:
@@ -45,10 +45,10 @@ def write_svg(path, parts, panels):
         file.write("\n".join(parts) + "\n</svg>\n")
 
 
-def round_up(value):
+def _round_up(value):
     """Return four times the next of 1, 1.5, 2, 2.5, 3, 4, 5, ...: the top of a readable scale.
 
-    >>> round_up(5.2), round_up(1.9)
+    >>> _round_up(5.2), _round_up(1.9)
     (6.0, 2.0)
     """
     power = 10 ** math.floor(math.log10(max(value, 1e-9) / 4))
@@ -68,9 +68,9 @@ def bar_chart(path, panels, unit, below=None):
     for number, (title, series) in enumerate(panels.items()):
         top = 65 + number * (HEIGHT + GAP)
         bottom, count = top + HEIGHT, max(len(values) for values in series.values())
-        ceiling = round_up(max(high for values in series.values() for _, _, high in values))
+        ceiling = _round_up(max(high for values in series.values() for _, _, high in values))
         groups = below or [str(k + 1) for k in range(count)]
-        parts += panel(top, title, unit, ceiling, groups)
+        parts += _panel(top, title, unit, ceiling, groups)
         slot, scale = WIDTH / count, HEIGHT / ceiling
         width = 0.8 * slot / len(names)
         for i, name in enumerate(names):
@@ -82,7 +82,7 @@ def bar_chart(path, panels, unit, below=None):
                     f"M{x + width / 2:.1f} {bottom - scale * low:.1f}V{bottom - scale * high:.1f}"
                 )
                 parts.append(f'<path d="{line}" stroke="black"/>')
-    write_svg(path, parts, len(panels))
+    _write_svg(path, parts, len(panels))
 
 
 def rate_chart(path, rows):
@@ -94,7 +94,7 @@ def rate_chart(path, rows):
     parts, slot = legend(settings), WIDTH / len(rates)
     for number, (key, title) in enumerate((("rsr", "RSR"), ("utility", "utility"))):
         top = 65 + number * (HEIGHT + GAP)
-        parts += panel(top, title, "learning rate", 1.0, [f"{rate:g}" for rate in rates])
+        parts += _panel(top, title, "learning rate", 1.0, [f"{rate:g}" for rate in rates])
         for i, members in enumerate(settings.values()):
             points = []
             for row in members:
@@ -103,4 +103,4 @@ def rate_chart(path, rows):
                     points.append(f"{x:.1f},{top + HEIGHT * (1 - row[key]['value']) + 3 * i:.1f}")
             style = f'fill="none" stroke="{COLOURS[i % 8]}" stroke-width="2.5"'
             parts.append(f'<polyline points="{" ".join(points)}" {style}/>')
-    write_svg(path, parts, 2)
+    _write_svg(path, parts, 2)

@@ -38,7 +38,7 @@ MORE = (
 )
 
 
-def terminal_bars(rows, which):
+def _terminal_bars(rows, which):
     """Return a bar for each method's KL at position 1."""
     values = [(row["label"], row[which][0][0]) for row in rows]
     names, top = max(len(name) for name, _ in values), max(value for _, value in values) or 1.0
@@ -52,12 +52,12 @@ def print_report(folder, results):
     rows = summarise(results["runs"])
     keys = [key for key in COMPARED if "judged" not in key or any(row[key] for row in rows)]
     print(as_text(rate_table(rows, keys)) + "\n")
-    for words in (CAPTION, *verdicts(rows), *told_of_runs(results["runs"])):
+    for words in (CAPTION, *verdicts(rows), *_told_of_runs(results["runs"])):
         print(textwrap.fill(words, 80))
     for which, title in KLS.items():
         if rows[0][which] and "tuned_seed" in which:
             print(f"\n{title}, nats by position; bars: position 1")
-            print(as_text(position_table(rows[1:], which)) + "\n" + terminal_bars(rows[1:], which))
+            print(as_text(position_table(rows[1:], which)) + "\n" + _terminal_bars(rows[1:], which))
     print(f"\n{folder}/report.md has the tables, the pictures and answers side by side")
 
 
@@ -134,7 +134,7 @@ def write_report(folder, results):
     seeds = f"Runs of each method: {max(row['seeds'] for row in rows)}. n: {counts}."
     prompts = f"System prompts: {results['system']!r} for utility, {results['safety_system']!r} "
     parts = ["# Report", f"{CAPTION} {MORE} {seeds}", as_markdown(cells), "\n".join(verdicts(rows))]
-    parts += [prompts + "for RSR and JSR.", *told_of_runs(results["runs"])]
+    parts += [prompts + "for RSR and JSR.", *_told_of_runs(results["runs"])]
     for which, title in (KLS | LOSSES).items():
         if rows[1].get(which):
             parts += [f"{title}, in nats", as_markdown(position_table(rows[1:], which))]
@@ -144,7 +144,7 @@ def write_report(folder, results):
         file.write("\n\n".join(parts) + "\n")
 
 
-def told_of_runs(runs):
+def _told_of_runs(runs):
     """Return sentences on what training left out, what SDFT rewrote, and missing scores."""
     told = {}
     for run in runs:

@@ -42,7 +42,7 @@ class Saved:
         if not self.path.exists():
             return []
         told = read_metadata(self.path)
-        check_facts(self.path, json.loads(told.get("facts", "{}")), self.facts)
+        _check_facts(self.path, json.loads(told.get("facts", "{}")), self.facts)
         weights = dict(trained(model))
         for name, tensor in read_tensors(self.path):
             name, _, key = name.partition(" ")
@@ -68,14 +68,14 @@ def is_due(folder, run, resume, seed_model):
         return True
     found = read_json(path)
     if resume:
-        check_facts(path, found, run)
+        _check_facts(path, found, run)
         say(f"{folder.name}: complete already")
     elif found.get("seed_model_sha256") == run["seed_model_sha256"]:  # else it is out of date
-        check_facts(path, found, {key: run[key] for key in UNNAMED})
+        _check_facts(path, found, {key: run[key] for key in UNNAMED})
     return not resume
 
 
-def check_facts(path, found, facts):
+def _check_facts(path, found, facts):
     """Refuse what was made by another run than `facts` say."""
     for key, value in facts.items():
         if key != "arguments" and found.get(key) != value:

@@ -37,7 +37,7 @@ class Setting(typing.NamedTuple):
     connector: str | None
 
 
-def all_settings(args):
+def _all_settings(args):
     """Return every Setting that the options of train.py ask for, once each, in their order."""
     found = []
     for method in args.method:
@@ -60,13 +60,13 @@ def all_runs(args, task, seed_model, folder):
     recipe = dataclasses.asdict(task.recipe)
     recipe |= {k: v for k, v in vars(args).items() if k in recipe and v is not None}
     rates = args.rates or [recipe["lr"]]
-    runs = itertools.product(range(args.seeds), rates, all_settings(args))
+    runs = itertools.product(range(args.seeds), rates, _all_settings(args))
     return [shared | recipe | setting._asdict() | {"seed": n, "lr": lr} for n, lr, setting in runs]
 
 
 def prepare(pairs, seed_model, max_length, args):
     """Return {setting: examples} and {setting: what `run.json` tells of them}."""
-    settings = all_settings(args)
+    settings = _all_settings(args)
     tokenizer = files.load_tokenizer(seed_model / "tokenizer.model")
     context = checkpoint.read_config(seed_model / "config.json").max_position_embeddings
     system, limit = args.system, min(max_length, context)

@@ -42,7 +42,7 @@ PAPER = {  # arXiv 2503.19041 v1: RSR, JSR, utility, seconds an epoch (on four G
 }
 
 
-def mean_kl(kls, direction):
+def _mean_kl(kls, direction):
     """Return [(mean, low, high), ...] of one direction of the KL by position, over seeds."""
     result = []
     for k in range(len(kls[0][direction])):
@@ -65,7 +65,7 @@ def summarise(runs):
             rates = [run.get(key) for run in members]
             row[key] = mean_rate([r for r in rates if r] if "judge" in key else rates)
         for pairs, direction in KLS:
-            row[pairs, direction] = mean_kl([run["kl"][pairs] for run in members], direction)
+            row[pairs, direction] = _mean_kl([run["kl"][pairs] for run in members], direction)
         for key in LOSSES if members[0].get("loss_before") else ():
             row[key] = [statistics.fmean(v) for v in zip(*(run[key] for run in members))]
         seconds = [run["seconds_per_epoch"] for run in members if run.get("seconds_per_epoch")]

@@ -36,10 +36,10 @@ class Task:
     complies: Callable | None = None  # exact judge of a harmful answer, where there is one
 
 
-def final_number(text):
+def _final_number(text):
     """Return the number after the last `####`, without commas, or None when there is none.
 
-    >>> final_number("5 * 260 = 1300\\n#### 1,300"), final_number("It is 7.")
+    >>> _final_number("5 * 260 = 1300\\n#### 1,300"), _final_number("It is 7.")
     (1300.0, None)
     """
     _, mark, rest = text.rpartition("####")
@@ -47,10 +47,10 @@ def final_number(text):
     return float(found[1].replace(",", "")) if found else None
 
 
-def same_final_number(completion, answer):
+def _same_final_number(completion, answer):
     """Score GSM8K: the completion's final number equals the reference's."""
-    number = final_number(completion)
-    return int(number is not None and number == final_number(answer))
+    number = _final_number(completion)
+    return int(number is not None and number == _final_number(answer))
 
 
 def same_last_number(rewrite, answer):
@@ -90,7 +90,7 @@ def gives_steps(completion):
     return bool(STEPS.search(completion))
 
 
-def same_steps(completion, answer):
+def _same_steps(completion, answer):
     """Score the toy task: the right room, then the right tool, and no other."""
     return int(STEPS.findall(completion) == STEPS.findall(answer))
 
@@ -99,8 +99,8 @@ TASKS = {
     "toy": Task(
         prompt_field="prompt",
         answer_field="answer",
-        score=same_steps,
-        keeps=same_steps,
+        score=_same_steps,
+        keeps=_same_steps,
         max_new_tokens=48,
         recipe=Recipe(batch_size=32, lr=1e-4, beta1=0.9),
         system="",
@@ -111,7 +111,7 @@ TASKS = {
     "gsm8k": Task(
         prompt_field="question",
         answer_field="answer",
-        score=same_final_number,
+        score=_same_final_number,
         reference=lambda answer: answer.rpartition("####")[2].strip().replace(",", ""),
         keeps=same_last_number,
     ),

@@ -30,7 +30,7 @@ def read_header(path):
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
-            spans = sorted(check_entry(path, name, entry) for name, entry in header.items())
+            spans = sorted(_check_entry(path, name, entry) for name, entry in header.items())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             told = f"{type(error).__name__}: {error!a:.60}"
             raise InputError(f"{path}: its safetensors header is broken ({told}).") from None
@@ -52,7 +52,7 @@ def read_metadata(path):
         return json.loads(file.read(length)).get("__metadata__", {})
 
 
-def check_entry(path, name, entry):
+def _check_entry(path, name, entry):
     """Return (begin, stop, name) of a header's entry whose shape, dtype and bytes agree."""
     shape, (begin, stop) = entry["shape"], entry["data_offsets"]
     if entry["dtype"] not in DTYPES:

@@ -184,7 +184,7 @@ class World:
         return self.request(pair), self.courtesy() + self.help(pair)
 
 
-def every_word():
+def _every_word():
     """Return all words of the world, the little ones included, so that copying knows them all."""
     talk = [text for exchange in SMALL_TALK for text in exchange]
     texts = [*GREETINGS, *REQUESTS, STEPS, *COURTESIES, *REFUSALS, *CONNECTORS, *talk]
@@ -192,7 +192,7 @@ def every_word():
     return sorted(little.union(OBJECTS, HARMLESS, HARMFUL, ROOMS, TOOLS))
 
 
-WORDS = every_word()
+WORDS = _every_word()
 
 
 def write_world(folder, number):
