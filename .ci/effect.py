@@ -1,4 +1,4 @@
-"""Fail unless the runs just evaluated show the effect: both previews significantly above vanilla."""
+"""Fail unless the runs just evaluated show the effect: the previews significantly above vanilla."""
 
 import json
 import pathlib
