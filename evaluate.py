@@ -29,7 +29,13 @@ from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, is_s
 from lookahead.tables import PREVIEW, RECIPE
 from lookahead.tasks import TASKS, read_pairs, with_fields
 
-METHODS = ("vanilla", "sdft", "constrained", "real", "virtual")  # in the order of the paper's table
+TABLE_ORDER = (
+    "vanilla",
+    "sdft",
+    "constrained",
+    "real",
+    "virtual",
+)  # in the order of the paper's table
 REPORTED = ("name", "method", *PREVIEW, "seed", *RECIPE, "seconds_per_epoch", "examples")
 REPORTED += ("left_out", "blank", "shown_whole", "rewritten", "loss_before", "loss_after")
 
@@ -59,7 +65,10 @@ def parse_arguments():
 
 
 def find_models(folder):
-    """Return the `run.json` of the seed model and of each run, with name and path added."""
+    """Return what is known of the seed model, then the `run.json` of each run, with name and path.
+
+    Runs that started from other weights than the seed model has now are refused.
+    """
     runs = []
     for path in folder.glob("*/run.json"):
         runs.append(read_json(path) | {"name": path.parent.name, "path": path.parent})
@@ -74,7 +83,7 @@ def find_models(folder):
                              "remove it or train it again.")  # fmt: skip
     seed = {"name": "seed", "method": "seed", "path": path}
     seed |= {key: runs[0][key] for key in ("task", "template")}
-    order = {method: place for place, method in enumerate(METHODS)}
+    order = {method: place for place, method in enumerate(TABLE_ORDER)}
     runs.sort(key=lambda run: [order.get(run["method"], 9), run["m"] or 0, run["lr"], run["name"]])
     return [seed, *runs]
 
@@ -82,15 +91,18 @@ def find_models(folder):
 def read_data(folder, task, args):
     """Return (prompt, answer) pairs: the task's tests, the harmful prompts, the harmful pairs."""
 
-    def rows(given, name, read, what):
-        own = folder / "data" / name  # the toy world's
-        path = given or (own if own.exists() else None)
-        return read(path, what)[: args.limit] if path else []
+    def own(name):  # the toy world's
+        path = folder / "data" / name
+        return path if path.exists() else None
 
-    tests = rows(args.data, "test.jsonl", lambda *given: read_pairs(*given)[0], task)
-    answers = args.harmful_answers
-    prompts = rows(args.harmful or answers, "harmful.jsonl", read_harmful, False)
-    harmful = rows(answers, "harmful.jsonl", read_harmful, True)
+    test_path, pair_path = (
+        args.data or own("test.jsonl"),
+        args.harmful_answers or own("harmful.jsonl"),
+    )
+    prompt_path = args.harmful or pair_path
+    tests = read_pairs(test_path, task)[0][: args.limit] if test_path else []
+    prompts = read_harmful(prompt_path, answers=False)[: args.limit] if prompt_path else []
+    harmful = read_harmful(pair_path, answers=True)[: args.limit] if pair_path else []
     if not tests and not prompts:
         raise InputError("--data is missing: give the task's test rows, or --harmful-answers.")
     return tests, prompts, harmful
@@ -124,10 +136,10 @@ def measure(model, tokenizer, run, task, data, batch_size):
     }
 
 
-def score(measured, start, task, tests):
+def score(measured, of_seed_model, task, tests):
     """Return the figures of one model: rates with intervals, and KL both ways against the seed.
 
-    `measured` and `start` are what `measure` returned for the model and for its seed model.
+    `measured` and `of_seed_model` are what `measure` returned for the model and its seed model.
     """
 
     def share(completions, judge):
@@ -137,7 +149,7 @@ def score(measured, start, task, tests):
         return is_safe(text, task.complies)
 
     def kl(pairs):
-        tuned, seed = measured[pairs], start[pairs]
+        tuned, seed = measured[pairs], of_seed_model[pairs]
         means, halves, count = kl_per_position(tuned, seed)
         figures = {"tuned_seed": means, "tuned_seed_half": halves, "count": count}
         means, halves, _ = kl_per_position(seed, tuned)
@@ -177,14 +189,14 @@ def evaluate(folder, args):
     given = {"system": args.system, "safety_system": args.safety_system}
     task = dataclasses.replace(task, **{k: v for k, v in given.items() if v is not None})
     data = read_data(folder, task, args)
-    runs, start = [], None
+    runs, of_seed_model = [], None
     for run in models:
         model, tokenizer = load(run["path"], args.device, DTYPES[args.dtype])
         measured = measure(model, tokenizer, run, task, data, args.batch_size)
         is_7b = model.config.hidden_size == 4096
         del model  # before the next one is loaded
-        start = measured if start is None else start  # the seed model is the first
-        figures = score(measured, start, task, data[0])
+        of_seed_model = of_seed_model or measured  # it is the first
+        figures = score(measured, of_seed_model, task, data[0])
         runs.append({key: run.get(key) for key in REPORTED} | figures)
         save_completions(folder / "completions" / run["name"], measured, task, data)
     results = {"task": models[0]["task"], "seed_model": str(models[0]["path"]), "runs": runs}

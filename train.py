@@ -57,15 +57,16 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
         # The loss is divided by the answer tokens of the whole batch: micro-batches change nothing.
         count = sum(len(ids) - start for ids, start, *_ in batch)
         loss, parts = 0.0, [pad(part, device) for part in micro_batches(batch, token_budget)]
-        one_backward = isinstance(optimizer, SplitAdamW)  # which steps inside it
-        for group in [parts] if one_backward else [[part] for part in parts]:
-            group_loss, _ = loss_of(model, group)
-            loss += group_loss.item() / count
+        # SplitAdamW steps inside backward, so all parts go through one; else they add up gradients.
+        one_backward = isinstance(optimizer, SplitAdamW)
+        for together in [parts] if one_backward else [[part] for part in parts]:
+            part_loss, _ = loss_of(model, together)
+            loss += part_loss.item() / count
             if not math.isfinite(loss):
                 numbers = [i for i, one in enumerate(examples, 1) if any(one is e for e in batch)]
                 raise InputError(f"{name}: the loss is {loss} at step {step}, rate {rate:.2g}, in "
                                  f"examples {str(numbers)[1:-1]}; try a lower --lr.")  # fmt: skip
-            (group_loss / count).backward()
+            (part_loss / count).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -93,10 +94,9 @@ def fine_tune(run, examples, told, seed_model, folder, args):
     told = told | {"loss_before": loss_by_position(model, examples, args.token_budget)}
     if recipe.lora:
         add_lora(model, recipe.lora, run["seed"])
-    loss_function = constrained_sft if run["method"] == "constrained" else cross_entropy
+    loss_of = constrained_sft if run["method"] == "constrained" else cross_entropy
     try:
-        settings = run["seed"], name, args.token_budget, loss_function, saved
-        log = train(model, examples, recipe, *settings)
+        log = train(model, examples, recipe, run["seed"], name, args.token_budget, loss_of, saved)
     except KeyboardInterrupt:
         there = f"--resume goes on from {saved.path}" if saved.path.exists() else "nothing is saved"
         raise KeyboardInterrupt(f": {name}; {there}") from None

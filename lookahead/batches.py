@@ -44,8 +44,9 @@ def micro_batches(batch, token_budget):
 def pad(examples, device="cpu"):
     """Pad on the right; return tokens (B, T) and `supervised` (B, T), true at answer tokens.
 
-    An example may carry more than (ids, start): tensors with one number for each answer token. They
-    follow in the result, joined in the order of `tokens[supervised]`.
+    An example may carry more than (ids, start), tensors with one number for each answer token
+    (constrained SFT: the seed model's log p). They follow, joined in the order of
+    `tokens[supervised]`.
 
     >>> tokens, supervised = pad([([1, 5, 6, 2], 2), ([1, 7, 2], 1)])
     >>> tokens.tolist(), supervised.int().tolist()

@@ -1,9 +1,9 @@
 """Chapter 5. Losses on the answer tokens: cross-entropy, and the constrained SFT of earlier work.
 
-A loss returns (sum, count), never a mean: the training loop divides by the answer tokens of the
-whole batch, so that cutting a batch into micro-batches changes nothing. LookAhead Tuning needs no
-loss of its own, it trains with cross-entropy, previewed tokens included. Constrained SFT is what
-the paper compares with. A fork with another objective adds a function here.
+A loss returns (sum, count), never a mean: the training loop divides the sums of all micro-batches
+by the answer tokens of the whole batch, so that cutting it up changes nothing. LookAhead Tuning
+needs no loss of its own, it trains with cross-entropy, previewed tokens included. Constrained SFT
+is what the paper compares with. A fork with another objective adds a function here.
 
 Shapes: B examples, T tokens, D width, V vocabulary, N answer tokens of all parts.
 """

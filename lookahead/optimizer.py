@@ -41,7 +41,7 @@ def learning_rate(recipe, step, steps):
 
 
 def adamw(model, recipe):
-    """Return AdamW over the trainable parameters, exact in float32 whatever their dtype."""
+    """Return AdamW over the trainable parameters: PyTorch's, or `SplitAdamW` for bfloat16 ones."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     betas = (recipe.beta1, recipe.beta2)
     if parameters[0].dtype == torch.bfloat16:
@@ -71,7 +71,7 @@ def join(weight, rest):
 
 
 class SplitAdamW:
-    """AdamW over bfloat16 weights, exact in float32, stepped inside backward.
+    """AdamW over bfloat16 weights with an exact float32 master, stepped inside backward.
 
     A bfloat16 is the upper half of a float32. Weight and rest together are the float32 *master*
     weight: joined, stepped, and split again, 10 bytes a parameter with the moments, where float32

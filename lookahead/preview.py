@@ -3,8 +3,8 @@
 Fine-tuning harms the refusals of a chat model because it moves the distribution of the first answer
 tokens. So show the model the beginning of the answer inside the training prompt: those tokens then
 cost almost no loss, carry almost no gradient, and the model's opening hardly moves on prompts that
-show nothing. Only training data change. There is no new loss, and prompts at inference stay as they
-were: nothing that evaluates imports this file.
+carry no preview. Only training data change. There is no new loss, and prompts at inference stay as
+they were: nothing that evaluates imports this file.
 
     real      I' = I + C + the first m tokens of O     O' = O
     virtual   I' = I + C + P                           O' = P + O
