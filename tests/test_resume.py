@@ -98,13 +98,19 @@ def test_killed_at_twenty_moments(small, tmp_path, script):
 def test_control_c_says_where_it_stopped(small, tmp_path):
     options, _ = small
     options += ["--epochs", "4000", "--out", str(tmp_path), "--save-every", "1"]
-    run = subprocess.Popen([sys.executable, SCRIPT, *options], stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, SCRIPT, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that started these tests in the background lets them ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not list(tmp_path.glob("gsm8k/real*/resume.safetensors")):
         assert run.poll() is None
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     started = time.monotonic()
-    told = run.communicate()[1]
+    told = run.communicate(timeout=30)[1]
     assert run.returncode == 130 and time.monotonic() - started < 5
     assert "stopped: real-m6" in told and "--resume goes on from" in told
     assert "Traceback" not in told
