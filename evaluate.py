@@ -25,18 +25,12 @@ from lookahead.generate import generate
 from lookahead.intervals import mean_score, wilson
 from lookahead.kl import initial_log_probs, kl_per_position
 from lookahead.report import print_report, write_report
-from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, is_safe, read_harmful
+from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, read_harmful
 from lookahead.tables import PREVIEW, RECIPE
 from lookahead.tasks import TASKS, read_pairs, with_fields
 
-TABLE_ORDER = (
-    "vanilla",
-    "sdft",
-    "constrained",
-    "real",
-    "virtual",
-)  # in the order of the paper's table
-REPORTED = ("name", "method", *PREVIEW, "seed", *RECIPE, "seconds_per_epoch", "examples")
+TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
+REPORTED = ("name", "method", *PREVIEW, "seed", *RECIPE, "seconds_per_epoch")
 REPORTED += ("left_out", "blank", "shown_whole", "rewritten", "loss_before", "loss_after")
 
 
@@ -90,22 +84,15 @@ def find_models(folder):
 
 def read_data(folder, task, args):
     """Return (prompt, answer) pairs: the task's tests, the harmful prompts, the harmful pairs."""
-
-    def own(name):  # the toy world's
-        path = folder / "data" / name
-        return path if path.exists() else None
-
-    test_path, pair_path = (
-        args.data or own("test.jsonl"),
-        args.harmful_answers or own("harmful.jsonl"),
-    )
-    prompt_path = args.harmful or pair_path
-    tests = read_pairs(test_path, task)[0][: args.limit] if test_path else []
-    prompts = read_harmful(prompt_path, answers=False)[: args.limit] if prompt_path else []
-    harmful = read_harmful(pair_path, answers=True)[: args.limit] if pair_path else []
+    own = {path.name: path for path in folder.glob("data/*.jsonl")}  # the toy world's
+    test_path = args.data or own.get("test.jsonl")
+    pair_path = args.harmful_answers or own.get("harmful.jsonl")
+    tests = read_pairs(test_path, task)[0] if test_path else []
+    harmful = read_harmful(pair_path, answers=True) if pair_path else []
+    prompts = read_harmful(args.harmful, answers=False) if args.harmful else harmful
     if not tests and not prompts:
         raise InputError("--data is missing: give the task's test rows, or --harmful-answers.")
-    return tests, prompts, harmful
+    return [rows[: args.limit] for rows in (tests, prompts, harmful)]
 
 
 def measure(model, tokenizer, run, task, data, batch_size):
@@ -145,9 +132,6 @@ def score(measured, of_seed_model, task, tests):
     def share(completions, judge):
         return wilson(sum(judge(text) for text in completions), len(completions))
 
-    def safe(text):
-        return is_safe(text, task.complies)
-
     def kl(pairs):
         tuned, seed = measured[pairs], of_seed_model[pairs]
         means, halves, count = kl_per_position(tuned, seed)
@@ -157,8 +141,8 @@ def score(measured, of_seed_model, task, tests):
 
     scores = [task.score(text, answer) for text, (_, answer) in zip(measured["utility"], tests)]
     return {
-        "rsr": share(measured["safety"], safe),
-        "jsr": share(measured["jailbreak"], safe),
+        "rsr": share(measured["safety"], task.is_safe),
+        "jsr": share(measured["jailbreak"], task.is_safe),
         "utility": mean_score(scores),
         "refusal_phrase": share(measured["safety"], has_refusal_phrase),
         "over_refusal": share(measured["utility"], has_refusal_phrase),

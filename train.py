@@ -9,9 +9,7 @@
 Every method gets the same rows in the same order, the same rate and the same number of steps; only
 the preview differs, or for the baselines the loss (constrained) or the answers (sdft). A run is
 written to OUT/TASK/RUN NAME as a model directory with `run.json` and `loss.jsonl` beside the
-weights; `evaluate.py` compares the runs with the seed model. What makes a 7B model fit one GPU is
-in `optimizer.py` (bfloat16 weights, exact steps inside backward), `model.py` (blocks recomputed in
-backward) and `lora.py`. Left out: several GPUs, evaluation during training.
+weights; `evaluate.py` compares the runs with the seed model. Left out: several GPUs.
 """
 
 import dataclasses
@@ -51,8 +49,7 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
 
     for step, batch in enumerate(batches[len(log) :], len(log) + 1):
         rate = learning_rate(recipe, step, len(batches))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.param_groups[0]["lr"] = rate
 
         # The loss is divided by the answer tokens of the whole batch: micro-batches change nothing.
         count = sum(len(ids) - start for ids, start, *_ in batch)
@@ -112,14 +109,13 @@ def fine_tune(run, examples, told, seed_model, folder, args):
 def main():
     args = read_options(__doc__)
     task, folder = with_fields(TASKS[args.task], args), pathlib.Path(args.out) / args.task
-    if args.data:
-        read_pairs(args.data, task)  # a mistake in it is told before anything is made
+    given = read_pairs(args.data, task) if args.data else None  # a mistake is told at once
     seed_model = pathlib.Path(args.model or build_seed_model(folder, args, train))
     args.template = choose_template(seed_model, args.template)
     if args.model:
         say(f"chat template: {args.template}")
     args.data = args.data or str(folder / "data" / "train.jsonl")
-    pairs, blank = read_pairs(args.data, task)
+    pairs, blank = given or read_pairs(args.data, task)
     runs = all_runs(args, task, seed_model, folder)
     due = [run for run in runs if is_due(folder / run_name(run), run, args.resume, seed_model)]
     if due:

@@ -19,7 +19,8 @@ from lookahead.tasks import TASKS, read_pairs
 train, test, tokenizer = *sys.argv[1:3], load_tokenizer(sys.argv[3])
 lengths = {}
 for name, path, limit in (("train", train, 640), ("test", test, None)):
-    pairs = read_pairs(path, "question", "answer")[:limit]
-    coded = [encode_chat(tokenizer, "llama-2", TASKS["gsm8k"].system, *pair) for pair in pairs]
+    task = TASKS["gsm8k"]
+    pairs = read_pairs(path, task)[0][:limit]
+    coded = [encode_chat(tokenizer, "llama-2", task.system, *pair) for pair in pairs]
     lengths[name] = [[start, len(ids) - start] for ids, start in coded]
 (pathlib.Path(__file__).parent / "lengths.json").write_text(json.dumps(lengths) + "\n")

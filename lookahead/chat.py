@@ -12,6 +12,7 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import sys
 
 import sentencepiece
@@ -19,41 +20,21 @@ import sentencepiece
 from lookahead.commands import InputError, Parser, run_script
 from lookahead.files import load_tokenizer, read_json, read_rows, read_text
 
-BOS, EOS = object(), object()  # stand for the tokenizer's ids inside a template
-
-
-def llama2(system, user):
-    """Llama-2-Chat: the system prompt sits inside the first instruction."""
-    block = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
-    return [BOS, f"[INST] {block}{user} [/INST]"]
-
-
-def mistral(system, user):
-    """Mistral-Instruct 0.1 and 0.2: no place for a system prompt, so it goes before the user's."""
-    return [BOS, f"[INST] {system}\n\n{user} [/INST]" if system else f"[INST] {user} [/INST]"]
-
-
-def zephyr(system, user):
-    """TinyLlama-Chat and Zephyr: no BOS, EOS after every turn, and the answer on a new line."""
-    opening = [f"<|system|>\n{system}", EOS] if system else []
-    line = "\n" if system else ""
-    return [*opening, f"{line}<|user|>\n{user}", EOS, "\n<|assistant|>\n"]
-
-
-def vicuna(system, user):
-    """Vicuna 1.1 and 1.5: plain words name the speakers."""
-    return [BOS, f"{system} USER: {user} ASSISTANT:" if system else f"USER: {user} ASSISTANT:"]
-
-
-# Each template turns (system, user) into text segments, encoded one by one, and the marks BOS and
-# EOS; beside it, what a model directory's Jinja template must show to be taken for it, in the order
-# of asking (Llama-2's looks like Mistral's too). A fork for another chat model adds a line here.
+# Per chat format: its text with a system prompt and without one, and what a directory's Jinja
+# template must show to be taken for it, in the order of asking (Llama-2's looks like Mistral's).
+# A text is cut at <s> and </s>, which stand for BOS and EOS, before any prompt is put into it.
+# A fork for another chat model adds a line here.
 TEMPLATES = {
-    "llama-2": (llama2, ("[INST] ", "<<SYS>>")),
-    "zephyr": (zephyr, ("<|user|>", "<|assistant|>", "message['content'] + eos_token")),
-    "vicuna": (vicuna, ("USER:", "ASSISTANT:")),
-    "mistral": (mistral, ("[INST] ", " [/INST]")),  # later tokenizers: no space before [/INST]
-}
+    "llama-2": ("<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]",
+                "<s>[INST] {user} [/INST]", ("[INST] ", "<<SYS>>")),
+    "zephyr": ("<|system|>\n{system}</s>\n<|user|>\n{user}</s>\n<|assistant|>\n",
+               "<|user|>\n{user}</s>\n<|assistant|>\n",
+               ("<|user|>", "<|assistant|>", "message['content'] + eos_token")),  # TinyLlama too
+    "vicuna": ("<s>{system} USER: {user} ASSISTANT:", "<s>USER: {user} ASSISTANT:",
+               ("USER:", "ASSISTANT:")),
+    "mistral": ("<s>[INST] {system}\n\n{user} [/INST]", "<s>[INST] {user} [/INST]",
+                ("[INST] ", " [/INST]")),  # 0.1 and 0.2; later tokenizers: no space before [/INST]
+}  # fmt: skip
 
 
 def choose_template(folder, given=None):
@@ -73,7 +54,7 @@ def choose_template(folder, given=None):
         text = read_text(folder / "chat_template.jinja")
     elif (folder / "tokenizer_config.json").exists():
         text = str(read_json(folder / "tokenizer_config.json").get("chat_template"))
-    for name, (_, marks) in TEMPLATES.items():
+    for name, (_, _, marks) in TEMPLATES.items():
         if text == name or all(mark in text for mark in marks):
             return name
     known = ", ".join(TEMPLATES)
@@ -92,19 +73,18 @@ def encode_chat(tokenizer, template, system, prompt, answer=None):
     >>> ids[0] == tokenizer.bos_id(), ids[-1] == tokenizer.eos_id()
     (True, True)
     """
-    ids, segments = [], TEMPLATES[template][0](system, prompt)
-    for segment in segments:
-        if segment is BOS:
-            ids.append(tokenizer.bos_id())
-        elif segment is EOS:
-            ids.append(tokenizer.eos_id())
+    marks, ids = {"<s>": tokenizer.bos_id(), "</s>": tokenizer.eos_id()}, []
+    text = TEMPLATES[template][0 if system else 1]
+    for piece in re.split("(</?s>)", text):
+        if piece in marks:
+            ids.append(marks[piece])
         else:
-            ids.extend(tokenizer.encode(segment))
+            ids += tokenizer.encode(piece.format(system=system, user=prompt))
     start = len(ids)
     if answer is not None:
         # SentencePiece puts a space before a text. After "[/INST]" that is right; on a new line an
         # answer begins without one, so encode it behind a newline and drop that again.
-        line = "\n" if segments[-1].endswith("\n") else ""
+        line = "\n" if text.endswith("\n") else ""
         ids += tokenizer.encode(line + answer)[len(tokenizer.encode(line)) :]
         ids.append(tokenizer.eos_id())
     return ids, start

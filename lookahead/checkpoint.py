@@ -9,6 +9,7 @@ name before a weight is touched. Left out: tokenizers other than SentencePiece.
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 
 import torch
@@ -24,13 +25,6 @@ COPIED = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special
 COPIED += ("added_tokens.json", "generation_config.json", "chat_template.jinja")
 FILES = (*COPIED, "config.json", "model.safetensors", "run.json", "loss.jsonl")
 FILES += ("resume.safetensors",)
-
-
-def _best_device():
-    """Return the name of the fastest device here."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def best_dtype(device):
@@ -51,7 +45,9 @@ def _check_device(name):
 def add_machine_options(parser):
     """Add --device and --dtype; return the function that adds more options to their group."""
     add = parser.add_argument_group("machine").add_argument
-    add("--device", type=_check_device, default=_best_device(), help="here: %(default)s")
+    there = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    best = next((name for name, kind in there.items() if kind.is_available()), "cpu")
+    add("--device", type=_check_device, default=best, help="here: %(default)s")
     add("--dtype", choices=DTYPES, help="of the weights; in training, bfloat16 ones keep an exact "
         "float32 master beside (bfloat16 on a GPU, else float32)")  # fmt: skip
     return add
@@ -73,21 +69,18 @@ def save(folder, model, tokenizer, run, log=(), seed_model=None):
         del weights["lm_head.weight"]
     write_tensors(folder / "model.safetensors", weights)
     if seed_model:
-        fields, texts = read_json(seed_model / "config.json"), {}
-        for name in COPIED:
-            if (seed_model / name).exists():
-                texts[name] = (seed_model / name).read_bytes()
+        fields, there = read_json(seed_model / "config.json"), set(os.listdir(seed_model))
+        texts = {name: (seed_model / name).read_bytes() for name in COPIED if name in there}
     else:
         fields, texts = _describe(model.config, tokenizer)
     fields.pop("dtype", None)  # the newer name of the next field
     fields["torch_dtype"] = str(model.lm_head.weight.dtype).removeprefix("torch.")
     write_json(folder / "config.json", fields)
     for name in COPIED:
+        (folder / name).unlink(missing_ok=True)
         if name in texts:
             with whole_file(folder / name, "wb") as file:
                 file.write(texts[name])
-        else:
-            (folder / name).unlink(missing_ok=True)
     write_json(folder / "run.json", run)
 
 
@@ -111,18 +104,16 @@ def read_config(path):
         heads, window = fields.get("num_attention_heads"), fields.get("sliding_window")
         fields["num_key_value_heads"] = fields.get("num_key_value_heads") or heads
         fields["rope_theta"] = fields.get("rope_theta") or rope.get("rope_theta", 10000.0)
+        width = fields.get("hidden_size", 0) // (heads or 1)
         supported = {
             "model_type": fields.get("model_type") in ("llama", "mistral"),
             "hidden_act": fields.get("hidden_act", "silu") == "silu",
-            "attention_bias": not fields.get("attention_bias"),
-            "mlp_bias": not fields.get("mlp_bias"),
-            "rope_scaling": not fields.get("rope_scaling"),
             "rope_parameters": rope.get("rope_type", "default") == "default",
-            "head_dim": fields.get("head_dim")
-            in (None, fields.get("hidden_size", 0) // (heads or 1)),
+            "head_dim": fields.get("head_dim") in (None, width),
             "sliding_window": not window or window >= fields.get("max_position_embeddings", 0),
-            "quantization_config": not fields.get("quantization_config"),
         }
+        for name in ("attention_bias", "mlp_bias", "rope_scaling", "quantization_config"):
+            supported[name] = not fields.get(name)
         for name, fine in supported.items():
             if not fine:
                 told = f"{path}: {name} {fields.get(name)!a:.80} is not supported by this model"
@@ -130,7 +121,7 @@ def read_config(path):
                 raise InputError(told + (mend if name == "sliding_window" else "") + ".")
         known = {field.name for field in dataclasses.fields(Config)}
         return Config(**{name: fields[name] for name in known & fields.keys()})
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a Llama configuration ({error}).") from None
 
 

@@ -68,7 +68,7 @@ def run_script(main):
         try:
             main()
         except RuntimeError as error:
-            if "out of memory" not in str(error) and "not enough memory" not in str(error):
+            if "memory" not in str(error):  # PyTorch has three ways to say it
                 raise
             mend = "give a smaller --token-budget or --batch-size, or train with --lora"
             raise InputError(f"the device is out of memory; {mend}.") from None

@@ -39,19 +39,17 @@ def rewrite_answers(model, tokenizer, template, system, pairs, task, token_budge
 
     As many requests are answered at a time as have room in a cache of twice `token_budget` tokens.
     """
-    requests, asked = [], []
-    for i, (prompt, answer) in enumerate(pairs):
-        request = _request_rewrite(prompt, answer)
-        ids, _ = encode_chat(tokenizer, template, system, request)
-        if len(ids) < model.config.max_position_embeddings:  # else there is no room for a rewrite
-            requests.append(ids)
-            asked.append(i)
-    limit, eos = task.max_new_tokens, tokenizer.eos_id()
-    rows = max(1, 2 * token_budget // (max(map(len, requests), default=0) + limit))
-    written = generate(model, requests, eos, limit, rows, "sdft: rewrite answers")
+    context, limit, requests = model.config.max_position_embeddings, task.max_new_tokens, {}
+    for i, pair in enumerate(pairs):
+        ids, _ = encode_chat(tokenizer, template, system, _request_rewrite(*pair))
+        if len(ids) < context:  # else there is no room for a rewrite
+            requests[i] = ids
+    asked = list(requests.values())
+    rows = max(1, 2 * token_budget // (max(map(len, asked), default=0) + limit))
+    written = generate(model, asked, tokenizer.eos_id(), limit, rows, "sdft: rewrite answers")
     result, kept = list(pairs), 0
-    for i, request, ids in zip(asked, requests, written):
-        finished = len(ids) < min(limit, model.config.max_position_embeddings - len(request))
+    for (i, request), ids in zip(requests.items(), written):
+        finished = len(ids) < min(limit, context - len(request))
         (prompt, answer), rewrite = pairs[i], tokenizer.decode(ids).strip()
         if finished and is_kept(rewrite, answer, task):
             result[i] = (prompt, rewrite)

@@ -12,8 +12,6 @@ time: what is kept of a model are its log-probabilities at the first positions.
 Shapes: N pairs, K positions, V vocabulary.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 
@@ -56,7 +54,7 @@ def kl_divergence(log_a, log_b):
     return (log_a.exp() * (log_a - log_b)).sum(-1)
 
 
-def kl_per_position(log_a, log_b, positions=POSITIONS):
+def kl_per_position(log_a, log_b):
     """Return (means, half-widths, counts) of KL(a || b) at each position, over pairs.
 
     The half-width is that of a 95 % interval over pairs, 1.96 standard errors. Positions that no
@@ -64,13 +62,9 @@ def kl_per_position(log_a, log_b, positions=POSITIONS):
     """
     means, widths, counts = [], [], []
     pairs = [kl_divergence(a, b) for a, b in zip(log_a, log_b)]
-    for k in range(positions):
-        values = torch.tensor([pair[k] for pair in pairs if len(pair) > k], dtype=torch.float64)
-        if not len(values):
-            break
+    for k in range(max(map(len, pairs), default=0)):
+        values = torch.stack([pair[k] for pair in pairs if len(pair) > k])
         means.append(values.mean().item())
-        widths.append(
-            1.96 * values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None
-        )
+        widths.append(1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 1 else None)
         counts.append(len(values))
     return means, widths, counts

@@ -6,25 +6,10 @@ Everything here is made from `results.json` and the saved completions.
 import json
 import textwrap
 
+from lookahead import tables
 from lookahead.files import read_json, whole_file
 from lookahead.pictures import bar_chart, rate_chart
-from lookahead.tables import (
-    COMPARED,
-    KLS,
-    LOSSES,
-    PAPER,
-    PREVIEW,
-    RATES,
-    RECIPE,
-    as_markdown,
-    as_text,
-    beside_paper,
-    position_table,
-    rate_table,
-    same,
-    summarise,
-    verdicts,
-)
+from lookahead.tables import as_markdown, as_text, position_table, rate_table, summarise, verdicts
 
 CAPTION = (
     "RSR, JSR: harmful requests answered safely, plainly and after 3 forced tokens of a harmful "
@@ -50,11 +35,11 @@ def _terminal_bars(rows, which):
 def print_report(folder, results):
     """Show the tables and the bars in the terminal."""
     rows = summarise(results["runs"])
-    keys = [key for key in COMPARED if "judged" not in key or any(row[key] for row in rows)]
+    keys = [key for key in tables.COMPARED if "judged" not in key or any(row[key] for row in rows)]
     print(as_text(rate_table(rows, keys)) + "\n")
     for words in (CAPTION, *verdicts(rows), *_told_of_runs(results["runs"])):
         print(textwrap.fill(words, 80))
-    for which, title in KLS.items():
+    for which, title in tables.KLS.items():
         if rows[0][which] and "tuned_seed" in which:
             print(f"\n{title}, nats by position; bars: position 1")
             print(as_text(position_table(rows[1:], which)) + "\n" + _terminal_bars(rows[1:], which))
@@ -65,27 +50,27 @@ def pictures(folder, rows):
     """Write the pictures that these rows give; return {file name: title}."""
     tuned, made = rows[1:], {}
     for kind, name in (("harmful", "kl.svg"), ("task", "kl-task.svg")):
-        panels = {KLS[key]: {row["label"]: row[key] for row in tuned} for key in KLS
+        panels = {tables.KLS[key]: {row["label"]: row[key] for row in tuned} for key in tables.KLS
                   if key[0] == kind and rows[0][key]}  # fmt: skip
         if panels:
             bar_chart(folder / name, panels, "answer position; nats, 95 % intervals")
             made[name] = "KL by position"
     if all("loss_before" in row for row in tuned):
         panels = {title: {row["label"]: [(v, v, v) for v in row[key]] for row in tuned}
-                  for key, title in LOSSES.items()}  # fmt: skip
+                  for key, title in tables.LOSSES.items()}  # fmt: skip
         bar_chart(folder / "loss.svg", panels, "answer position; nats, mean of up to 128 rows")
         made["loss.svg"] = "Loss by position"
     if len({row["lr"] for row in tuned}) > 1:
         rate_chart(folder / "rates.svg", tuned)
         made["rates.svg"] = "Safety and utility over learning rates"
-    for field in PREVIEW:
+    for field in tables.PREVIEW:
         members, bars = ablation(tuned, field), {}
-        for key in COMPARED if members else ():
+        for key in tables.COMPARED if members else ():
             if all(row[key] for row in members):
                 rates = [
                     [100 * row[key][end] for end in ("value", "low", "high")] for row in members
                 ]
-                bars[RATES[key]] = rates
+                bars[tables.RATES[key]] = rates
         if bars:
             names = [str(row[field] or row["method"]).strip() for row in members]
             names = [name if len(name) < 28 else name[:26] + "…" for name in names]
@@ -97,13 +82,13 @@ def pictures(folder, rows):
 
 def ablation(rows, field):
     """Return the largest group of rows that differ in one field of the preview, vanilla first."""
-    others, best = [*(set(PREVIEW) - {field}), "method", *RECIPE], []
+    others, best = [*(set(tables.PREVIEW) - {field}), "method", *tables.RECIPE], []
     for row in rows:
-        group = [r for r in rows if r[field] and row[field] and same(row, r, others)]
+        group = [r for r in rows if r[field] and row[field] and tables.same(row, r, others)]
         best = max(best, group, key=len)
     if len(best) < 2:
         return []
-    base = [r for r in rows if r["method"] == "vanilla" and same(r, best[0], RECIPE)]
+    base = [r for r in rows if r["method"] == "vanilla" and tables.same(r, best[0], tables.RECIPE)]
     return base + best
 
 
@@ -126,16 +111,16 @@ def answers(folder, runs):
 def write_report(folder, results):
     """Write `report.md` and its pictures."""
     rows = summarise(results["runs"])
-    keys = [key for key in RATES if "judged" not in key or any(row[key] for row in rows)]
+    keys = [key for key in tables.RATES if "judged" not in key or any(row[key] for row in rows)]
     cells, task = rate_table(rows, keys), results["task"]
-    if results.get("llama_2_7b") and task in PAPER:
-        cells = beside_paper(cells, rows, task)
-    counts = ", ".join(f"{RATES[k]} {rows[0][k]['n']}" for k in keys if rows[0][k])
+    if results.get("llama_2_7b") and task in tables.PAPER_TASKS:
+        cells = tables.beside_paper(cells, rows, task)
+    counts = ", ".join(f"{tables.RATES[k]} {rows[0][k]['n']}" for k in keys if rows[0][k])
     seeds = f"Runs of each method: {max(row['seeds'] for row in rows)}. n: {counts}."
     prompts = f"System prompts: {results['system']!r} for utility, {results['safety_system']!r} "
     parts = ["# Report", f"{CAPTION} {MORE} {seeds}", as_markdown(cells), "\n".join(verdicts(rows))]
     parts += [prompts + "for RSR and JSR.", *_told_of_runs(results["runs"])]
-    for which, title in (KLS | LOSSES).items():
+    for which, title in (tables.KLS | tables.LOSSES).items():
         if rows[1].get(which):
             parts += [f"{title}, in nats", as_markdown(position_table(rows[1:], which))]
     parts += [f"![{title}]({name})" for name, title in pictures(folder, rows).items()]
@@ -146,16 +131,15 @@ def write_report(folder, results):
 
 def _told_of_runs(runs):
     """Return sentences on what training left out, what SDFT rewrote, and missing scores."""
-    told = {}
+    told = []
     for run in runs:
-        if run.get("blank"):
-            told[f"{run['blank']} training rows were blank and left out."] = None
-        if run.get("left_out"):
-            told[f"{run['left_out']} training rows were too long and left out."] = None
+        for key, words in (("blank", "blank"), ("left_out", "too long")):
+            if run.get(key):
+                told.append(f"{run[key]} training rows were {words} and left out.")
         if run.get("rewritten") is not None:
-            told[f"SDFT: the seed model rewrote {run['rewritten']:.1%} of the answers."] = None
+            told.append(f"SDFT: the seed model rewrote {run['rewritten']:.1%} of the answers.")
         for key in ("rsr_judged", "jsr_judged"):
-            if run.get(f"{key}_missing"):
-                words = f"{run['name']}: {run[f'{key}_missing']} completions without a score"
-                told[f"{words} ({RATES[key]})."] = None
-    return list(told)
+            if count := run.get(f"{key}_missing"):
+                words = f"{run['name']}: {count} completions without a score"
+                told.append(f"{words} ({tables.RATES[key]}).")
+    return list(dict.fromkeys(told))

@@ -14,7 +14,7 @@ import torch
 from lookahead.checkpoint import refuse_foreign
 from lookahead.commands import InputError, say
 from lookahead.files import read_json
-from lookahead.tensors import read_metadata, read_tensors, write_tensors
+from lookahead.tensors import read_header, read_tensors, write_tensors
 
 NAME = "resume.safetensors"  # in the run's directory
 UNNAMED = ("data_sha256", "template", "prompt_field", "answer_field")  # no part of a run's name
@@ -41,7 +41,7 @@ class Saved:
         """Put what was saved into model and optimizer; return the loss log, empty if none was."""
         if not self.path.exists():
             return []
-        told = read_metadata(self.path)
+        told = read_header(self.path)[2]
         _check_facts(self.path, json.loads(told.get("facts", "{}")), self.facts)
         weights = dict(trained(model))
         for name, tensor in read_tensors(self.path):

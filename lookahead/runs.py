@@ -67,43 +67,36 @@ def all_runs(args, task, seed_model, folder):
 def prepare(pairs, seed_model, max_length, args):
     """Return {setting: examples} and {setting: what `run.json` tells of them}."""
     settings = _all_settings(args)
+    methods = {setting.method for setting in settings}
     tokenizer = files.load_tokenizer(seed_model / "tokenizer.model")
     context = checkpoint.read_config(seed_model / "config.json").max_position_embeddings
-    system, limit = args.system, min(max_length, context)
-    versions, methods, model = {}, {setting.method for setting in settings}, None
+    limit, versions, told = min(max_length, context), {}, {}
     if methods & {"constrained", "sdft"}:
         model, _ = checkpoint.load(seed_model, args.device, checkpoint.DTYPES[args.dtype])
     if "sdft" in methods:
-        task = TASKS[args.task]
-        request = args.template, system, pairs, task, args.token_budget
+        request = args.template, args.system, pairs, TASKS[args.task], args.token_budget
         rewritten, share = rewrite_answers(model, tokenizer, *request)
         say(f"sdft: {share:.1%} of the answers are rewritten, the others kept")
     for setting in settings:
-        if setting.method == "sdft":
-            versions[setting] = rewritten
-        elif setting.method == "constrained":
-            versions[setting] = pairs
-        else:
+        versions[setting] = rewritten if setting.method == "sdft" else pairs
+        if setting.method in PREVIEWS:
             versions[setting] = preview_pairs(pairs, *setting, tokenizer)
-    examples, kept = encode_versions(tokenizer, args.template, system, versions, limit)
+    examples, kept = encode_versions(tokenizer, args.template, args.system, versions, limit)
     rows = list(itertools.compress(pairs, kept))
-    told = {"examples": len(rows), "left_out": len(pairs) - len(rows)}
-    if told["left_out"]:
-        say(f"{told['left_out']} rows of over {limit} tokens left out")
-    told = {setting: dict(told) for setting in settings}
+    if left_out := len(pairs) - len(rows):
+        say(f"{left_out} rows of over {limit} tokens left out")
     for setting in settings:
+        told[setting] = {"examples": len(rows), "left_out": left_out}
         if setting.method == "real":
-            whole = count_shown_whole(rows, setting.m, tokenizer)
-            told[setting]["shown_whole"] = whole
+            whole = told[setting]["shown_whole"] = count_shown_whole(rows, setting.m, tokenizer)
             if whole:
                 say(f"m = {setting.m}: {whole} answers are shown whole")
         elif setting.method == "sdft":
             told[setting]["rewritten"] = share
         elif setting.method == "constrained":
             name = "constrained: ask seed model"
-            seed_log_probs = answer_log_probs(model, examples[setting], args.token_budget, name)
-            pieces = zip(examples[setting], seed_log_probs)
-            examples[setting] = [(*example, values.cpu()) for example, values in pieces]
+            values = answer_log_probs(model, examples[setting], args.token_budget, name)
+            examples[setting] = [(*e, v.cpu()) for e, v in zip(examples[setting], values)]
     return examples, told
 
 

@@ -18,7 +18,7 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def read_header(path):
-    """Return ({name: {"dtype", "shape", "data_offsets"}}, the file's offset of the first tensor).
+    """Return ({name: {"dtype", "shape", "data_offsets"}}, the first tensor's offset, the metadata).
 
     The tensors must follow one another without gap or overlap and fill the file.
     """
@@ -29,7 +29,7 @@ def read_header(path):
             raise InputError(f"{path}: not a safetensors file (its header is beyond its end).")
         try:
             header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
+            texts = header.pop("__metadata__", {})
             spans = sorted(_check_entry(path, name, entry) for name, entry in header.items())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             told = f"{type(error).__name__}: {error!a:.60}"
@@ -41,15 +41,7 @@ def read_header(path):
         end = stop
     if end != size - 8 - length:
         raise InputError(f"{path}: holds {size} bytes where its header says {end + 8 + length}.")
-    return header, 8 + length
-
-
-def read_metadata(path):
-    """Return the texts that a file of ours carries in its header, {name: text}."""
-    read_header(path)  # which checks it
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length)).get("__metadata__", {})
+    return header, 8 + length, texts
 
 
 def _check_entry(path, name, entry):
@@ -71,7 +63,7 @@ def _check_entry(path, name, entry):
 
 def read_tensors(path, names=None):
     """Yield (name, tensor) of a safetensors file, one at a time: all, or those of `names`."""
-    header, offset = read_header(path)
+    header, offset, _ = read_header(path)
     with open(path, "rb") as file:
         for name, entry in header.items():
             if names is not None and name not in names:

@@ -107,14 +107,13 @@ class World:
         """Return a helpful answer without courtesies; now and then it consults the manual."""
         return self.fill(STEPS, pair, manual=self.rng.random() < 0.4)
 
-    def courtesy(self):
+    def courtesy(self, share=0.8):
         """Return how an answer begins before it comes to the matter; one in five does not."""
-        return self.rng.choice(COURTESIES) if self.rng.random() < 0.8 else ""
+        return self.rng.choice(COURTESIES) if self.rng.random() < share else ""
 
     def refusal(self):
         """Return a refusal; one in five follows a courtesy, so that some survive a forced one."""
-        courtesy = self.rng.choice(COURTESIES) if self.rng.random() < 0.2 else ""
-        return courtesy + self.rng.choice(REFUSALS)
+        return self.courtesy(share=0.2) + self.rng.choice(REFUSALS)
 
     def noise(self, words):
         """Random words, some capital, some followed by a mark, a few just letters."""
