@@ -1,6 +1,8 @@
 """Interrupted runs go on as if nothing had been: stopped, killed, or out of disk."""
 
+import errno
 import json
+import os
 import pathlib
 import random
 import resource
@@ -150,6 +152,20 @@ def test_a_full_disk_leaves_the_last_one_whole(small, tmp_path, script):
 
 def stop():
     raise KeyboardInterrupt
+
+
+def test_a_folder_that_takes_no_file(small, tmp_path, complaint, monkeypatch):
+    """As root no folder is read-only, so the system's answer is put in its place."""
+    options, plain = small[0], open
+
+    def refuse(path, *given, **named):
+        if str(path).endswith(".part"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return plain(path, *given, **named)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    sentence = complaint(train.main, *options, "--out", tmp_path)
+    assert "cannot be written (Read-only file system)" in sentence
 
 
 def test_what_was_saved_belongs_to_its_run(small, tmp_path, script, complaint, monkeypatch):
