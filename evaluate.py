@@ -17,7 +17,7 @@ which measures nothing again. Left out: GPT-4.
 import dataclasses
 import pathlib
 
-from lookahead.chat import encode_chat
+from lookahead.chat import decode, encode_chat
 from lookahead.checkpoint import DTYPES, add_machine_options, best_dtype, load, weight_files
 from lookahead.commands import InputError, Parser, positive, run_script
 from lookahead.files import read_json, sha256, write_json
@@ -106,7 +106,7 @@ def measure(model, tokenizer, run, task, data, batch_size):
             ids.append(both[: min(start + forced, len(both) - 1)])  # all of it but EOS, at most
         name = f"{run['name']}: {kind}"
         completions = generate(model, ids, tokenizer.eos_id(), limit, batch_size, name)
-        return [tokenizer.decode(completion) for completion in completions]
+        return [decode(tokenizer, completion) for completion in completions]
 
     def log_probs(pairs, system):
         examples = [encode_chat(tokenizer, run["template"], system, *pair) for pair in pairs]

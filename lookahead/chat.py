@@ -90,6 +90,15 @@ def encode_chat(tokenizer, template, system, prompt, answer=None):
     return ids, start
 
 
+def decode(tokenizer, ids):
+    """Return the text of generated ids.
+
+    A model may have more words than its tokenizer has pieces, to fill up a round number; those have
+    no text.
+    """
+    return tokenizer.decode([i for i in ids if i < tokenizer.vocab_size()])
+
+
 def encode_versions(tokenizer, template, system, versions, limit):
     """Encode several versions of the same rows, keeping the rows that fit in all of them.
 

@@ -7,7 +7,7 @@ told. The request below is ours, in the sense of that work's; the filter is thei
 unfinished rewrites too. Left out: sampling.
 """
 
-from lookahead.chat import encode_chat
+from lookahead.chat import decode, encode_chat
 from lookahead.generate import generate
 
 GIVE_AWAYS = ("reference answer", "your response", "my response", "your own response")
@@ -50,7 +50,7 @@ def rewrite_answers(model, tokenizer, template, system, pairs, task, token_budge
     result, kept = list(pairs), 0
     for (i, request), ids in zip(requests.items(), written):
         finished = len(ids) < min(limit, context - len(request))
-        (prompt, answer), rewrite = pairs[i], tokenizer.decode(ids).strip()
+        (prompt, answer), rewrite = pairs[i], decode(tokenizer, ids).strip()
         if finished and is_kept(rewrite, answer, task):
             result[i] = (prompt, rewrite)
             kept += 1
