@@ -25,7 +25,7 @@ def fork(tmp_path):
         shutil.copytree(ROOT / "lookahead", copy / "lookahead")
         for script in ("train.py", "evaluate.py"):
             shutil.copy(ROOT / script, copy)
-        command = ["git", "apply", "--recount", "--unidiff-zero", "-C1", "-"]
+        command = ["git", "apply", "--recount", "-C1", "-"]
         subprocess.run(command, cwd=copy, input=diff, text=True, check=True)
 
         def run(*arguments):
