@@ -8,7 +8,7 @@ import textwrap
 
 from lookahead import tables
 from lookahead.files import read_json, whole_file
-from lookahead.pictures import bar_chart, rate_chart
+from lookahead.pictures import bar_chart
 from lookahead.tables import as_markdown, as_text, position_table, rate_table, summarise, verdicts
 
 CAPTION = (
@@ -25,7 +25,7 @@ MORE = (
 
 def _terminal_bars(rows, which):
     """Return a bar for each method's KL at position 1."""
-    values = [(row["label"], row[which][0][0]) for row in rows]
+    values = [(row["label"], row[which][1][0]) for row in rows]
     names, top = max(len(name) for name, _ in values), max(value for _, value in values) or 1.0
     width = max(8, 70 - names)
     bars = [(name, "█" * round(width * value / top), value) for name, value in values]
@@ -35,9 +35,8 @@ def _terminal_bars(rows, which):
 def print_report(folder, results):
     """Show the tables and the bars in the terminal."""
     rows = summarise(results["runs"])
-    keys = [key for key in tables.COMPARED if "judged" not in key or any(row[key] for row in rows)]
-    print(as_text(rate_table(rows, keys)) + "\n")
-    for words in (CAPTION, *verdicts(rows), *_told_of_runs(results["runs"])):
+    print(as_text(rate_table(rows, tables.COMPARED)) + "\n")
+    for words in (CAPTION, *verdicts(rows), *_notes(results["runs"])):
         print(textwrap.fill(words, 80))
     for which, title in tables.KLS.items():
         if rows[0][which] and "tuned_seed" in which:
@@ -46,53 +45,49 @@ def print_report(folder, results):
     print(f"\n{folder}/report.md has the tables, the pictures and answers side by side")
 
 
-def pictures(folder, rows):
-    """Write the pictures that these rows give; return {file name: title}."""
-    tuned, made = rows[1:], {}
-    for kind, name in (("harmful", "kl.svg"), ("task", "kl-task.svg")):
-        panels = {tables.KLS[key]: {row["label"]: row[key] for row in tuned} for key in tables.KLS
-                  if key[0] == kind and rows[0][key]}  # fmt: skip
-        if panels:
-            bar_chart(folder / name, panels, "answer position; nats, 95 % intervals")
-            made[name] = "KL by position"
-    if all("loss_before" in row for row in tuned):
-        panels = {title: {row["label"]: [(v, v, v) for v in row[key]] for row in tuned}
-                  for key, title in tables.LOSSES.items()}  # fmt: skip
-        bar_chart(folder / "loss.svg", panels, "answer position; nats, mean of up to 128 rows")
-        made["loss.svg"] = "Loss by position"
-    if len({row["lr"] for row in tuned}) > 1:
-        rate_chart(folder / "rates.svg", tuned)
-        made["rates.svg"] = "Safety and utility over learning rates"
-    for field in tables.PREVIEW:
-        members, bars = ablation(tuned, field), {}
-        for key in tables.COMPARED if members else ():
-            if all(row[key] for row in members):
-                rates = [
-                    [100 * row[key][end] for end in ("value", "low", "high")] for row in members
-                ]
-                bars[tables.RATES[key]] = rates
-        if bars:
-            names = [str(row[field] or row["method"]).strip() for row in members]
-            names = [name if len(name) < 28 else name[:26] + "…" for name in names]
-            title = f"{field} of the {members[-1]['method']} preview"
-            bar_chart(folder / f"{field}.svg", {title: bars}, "percent, 95 % intervals", names)
-            made[f"{field}.svg"] = title
-    return made
+def _charts(rows):
+    """Yield (name, unit, panels) of each picture, the panels as for `bar_chart`."""
+
+    def by_position(titles):
+        return {
+            title: {row["label"]: row[key] for row in rows if row[key]}
+            for key, title in titles.items()
+        }
+
+    nats = "answer position; nats"
+    for name, pairs in (("kl", "harmful"), ("kl-task", "task")):
+        titles = {key: title for key, title in tables.KLS.items() if key[0] == pairs}
+        yield name, f"{nats}, 95 % intervals", by_position(titles)
+    yield "loss", f"{nats}, mean of up to 128 rows", by_position(tables.LOSSES)
+    for field in ("lr", *tables.PREVIEW):
+        yield field, "percent, 95 % intervals", dict(ablations(rows, field))
 
 
-def ablation(rows, field):
-    """Return the largest group of rows that differ in one field of the preview, vanilla first."""
-    others, best = [*(set(tables.PREVIEW) - {field}), "method", *tables.RECIPE], []
+def ablations(rows, field):
+    """Yield (title, bars) of each group of rows that differ in one field alone.
+
+    The bars are the rates that all these rows have; before a preview's stand those of vanilla.
+    """
+    others, groups = sorted({"method", *tables.PREVIEW, *tables.SHARED} - {field}), {}
     for row in rows:
-        group = [r for r in rows if r[field] and row[field] and tables.same(row, r, others)]
-        best = max(best, group, key=len)
-    if len(best) < 2:
-        return []
-    base = [r for r in rows if r["method"] == "vanilla" and tables.same(r, best[0], tables.RECIPE)]
-    return base + best
+        if row[field] is not None:
+            groups.setdefault(str([row[key] for key in others]), []).append(row)
+    for members in groups.values():
+        if len(members) > 1:
+            title = min((row["label"] for row in members), key=len) + f", by {field}"
+            if field in tables.PREVIEW:
+                members = tables.vanilla_of(members[0], rows) + members
+            names, bars = [row[field] or "vanilla" for row in members], {}
+            for key in tables.COMPARED:
+                if all(row[key] for row in members):
+                    ends = [
+                        [100 * row[key][k] for k in ("value", "low", "high")] for row in members
+                    ]
+                    bars[tables.RATES[key]] = dict(zip(names, ends))
+            yield title, bars
 
 
-def answers(folder, runs):
+def _answers(folder, runs):
     """Return Markdown of a few prompts, each with the answers of all runs of the first seed."""
     parts = []
     for kind, count in (("safety", 2), ("utility", 1)):
@@ -110,36 +105,41 @@ def answers(folder, runs):
 
 def write_report(folder, results):
     """Write `report.md` and its pictures."""
-    rows = summarise(results["runs"])
-    keys = [key for key in tables.RATES if "judged" not in key or any(row[key] for row in rows)]
-    cells, task = rate_table(rows, keys), results["task"]
+    rows, task = summarise(results["runs"]), results["task"]
+    cells = rate_table(rows, tables.RATES)
     if results.get("llama_2_7b") and task in tables.PAPER_TASKS:
         cells = tables.beside_paper(cells, rows, task)
-    counts = ", ".join(f"{tables.RATES[k]} {rows[0][k]['n']}" for k in keys if rows[0][k])
+    counts = ", ".join(
+        f"{tables.RATES[key]} {rows[0][key]['n']}" for key in tables.RATES if rows[0][key]
+    )
     seeds = f"Runs of each method: {max(row['seeds'] for row in rows)}. n: {counts}."
-    prompts = f"System prompts: {results['system']!r} for utility, {results['safety_system']!r} "
     parts = ["# Report", f"{CAPTION} {MORE} {seeds}", as_markdown(cells), "\n".join(verdicts(rows))]
-    parts += [prompts + "for RSR and JSR.", *_told_of_runs(results["runs"])]
+    parts.append(f"System prompts: {results['system']!r} for utility, "
+                 f"{results['safety_system']!r} for RSR and JSR.")  # fmt: skip
+    parts += _notes(results["runs"])
     for which, title in (tables.KLS | tables.LOSSES).items():
-        if rows[1].get(which):
+        if rows[1][which]:
             parts += [f"{title}, in nats", as_markdown(position_table(rows[1:], which))]
-    parts += [f"![{title}]({name})" for name, title in pictures(folder, rows).items()]
-    parts += answers(folder, results["runs"])
+    for name, unit, panels in _charts(rows[1:]):
+        if panels and all(panels.values()):
+            bar_chart(folder / f"{name}.svg", panels, unit)
+            parts.append(f"![{name}]({name}.svg)")
+    parts += _answers(folder, results["runs"])
     with whole_file(folder / "report.md") as file:
         file.write("\n\n".join(parts) + "\n")
 
 
-def _told_of_runs(runs):
+def _notes(runs):
     """Return sentences on what training left out, what SDFT rewrote, and missing scores."""
-    told = []
+    notes = []
     for run in runs:
         for key, words in (("blank", "blank"), ("left_out", "too long")):
             if run.get(key):
-                told.append(f"{run[key]} training rows were {words} and left out.")
+                notes.append(f"{run[key]} training rows were {words} and left out.")
         if run.get("rewritten") is not None:
-            told.append(f"SDFT: the seed model rewrote {run['rewritten']:.1%} of the answers.")
+            notes.append(f"SDFT: the seed model rewrote {run['rewritten']:.1%} of the answers.")
         for key in ("rsr_judged", "jsr_judged"):
             if count := run.get(f"{key}_missing"):
                 words = f"{run['name']}: {count} completions without a score"
-                told.append(f"{words} ({tables.RATES[key]}).")
-    return list(dict.fromkeys(told))
+                notes.append(f"{words} ({tables.RATES[key]}).")
+    return list(dict.fromkeys(notes))

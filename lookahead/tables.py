@@ -1,7 +1,7 @@
 """Tables: the runs of `results.json` as rows, rows as cells, cells as text or Markdown.
 
 Runs that differ in their seed only are one row, the mean over seeds (`intervals.py`). Each row is
-compared with the vanilla row of the same recipe; the paper's figures can stand beside.
+compared with the vanilla row of the same recipe and data; the paper's figures can stand beside.
 """
 
 import statistics
@@ -20,8 +20,8 @@ KLS = {
 LOSSES = {"loss_before": "Loss of training rows before training",
           "loss_after": "Loss of training rows after training"}  # fmt: skip
 PREVIEW = ("m", "prefix", "connector")
-RECIPE = ("lr", "epochs", "batch_size", "schedule", "beta1", "max_length", "lora", "limit")
-RECIPE += ("dtype", "system", "examples", "data_sha256")
+SHARED = ("lr", "epochs", "batch_size", "schedule", "beta1", "max_length", "lora", "limit")
+SHARED += ("dtype", "system", "examples", "data_sha256")  # by runs that can be compared
 PAPER_TASKS = {"gsm8k": slice(0, 4), "samsum": slice(4, 8)}
 PAPER = {  # arXiv 2503.19041 v1: RSR, JSR, utility, seconds an epoch (on four GPUs), for each task
     "seed": (99.39, 90.30, 26.69, None, 99.39, 90.30, 25.07, None),
@@ -34,13 +34,13 @@ PAPER = {  # arXiv 2503.19041 v1: RSR, JSR, utility, seconds an epoch (on four G
 
 
 def _mean_kl(kls, direction):
-    """Return [(mean, low, high), ...] of one direction of the KL by position, over seeds."""
-    result = []
+    """Return {position: (mean, low, high)} of one direction of the KL, over seeds."""
+    result = {}
     for k in range(len(kls[0][direction])):
         values = [kl[direction][k] for kl in kls]
         halves = [kl[f"{direction}_half"][k] or 0.0 for kl in kls]
         mean, half = statistics.fmean(values), max(student(values), statistics.fmean(halves))
-        result.append((mean, max(0.0, mean - half), mean + half))
+        result[k + 1] = (mean, max(0.0, mean - half), mean + half)
     return result
 
 
@@ -50,27 +50,29 @@ def summarise(runs):
     for run in runs:
         groups.setdefault(run["name"].rsplit("-seed", 1)[0], []).append(run)
     for label, members in groups.items():
-        row = {key: members[0].get(key) for key in ("method", *PREVIEW, *RECIPE)}
-        row |= {"label": label, "seeds": len(members)}
+        row = {key: members[0].get(key) for key in ("method", *PREVIEW, *SHARED)}
+        row |= {"label": label, "seeds": len(members), "slower": None}
         for key in RATES:  # a judge may have scored some of the seeds only
-            rates = [run.get(key) for run in members]
-            row[key] = mean_rate([r for r in rates if r] if "judge" in key else rates)
+            row[key] = mean_rate([run[key] for run in members if run.get(key)])
         for pairs, direction in KLS:
             row[pairs, direction] = _mean_kl([run["kl"][pairs] for run in members], direction)
-        for key in LOSSES if members[0].get("loss_before") else ():
-            row[key] = [statistics.fmean(v) for v in zip(*(run[key] for run in members))]
-        seconds = [run["seconds_per_epoch"] for run in members if run.get("seconds_per_epoch")]
-        row["seconds"] = statistics.fmean(seconds) if seconds else None
+        for key in LOSSES:  # the seed model has none
+            means = map(statistics.fmean, zip(*(run.get(key) or [] for run in members)))
+            row[key] = {k: (mean, mean, mean) for k, mean in enumerate(means, 1)}
+        seconds = [run.get("seconds_per_epoch") for run in members]
+        row["seconds_per_epoch"] = statistics.fmean(seconds) if all(seconds) else None
         rows.append(row)
     for row in rows:
-        base = next((r for r in rows if r["method"] == "vanilla" and same(row, r, RECIPE)), {})
+        base = next(iter(vanilla_of(row, rows)), {})
         row["marks"] = {key: compare(row[key], base.get(key)) for key in COMPARED}
-        row["slower"] = row["seconds"] / base["seconds"] if base else None
+        row["slower"] = row["seconds_per_epoch"] / base["seconds_per_epoch"] if base else None
     return rows
 
 
-def same(row, other, fields):
-    return all(row[field] == other[field] for field in fields)
+def vanilla_of(row, rows):
+    """Return the rows, one or none, of vanilla that share the recipe and data of a row."""
+    alike = [other for other in rows if all(other[field] == row[field] for field in SHARED)]
+    return [other for other in alike if other["method"] == "vanilla"]
 
 
 def percent(rate, interval=True):
@@ -81,11 +83,12 @@ def percent(rate, interval=True):
 
 
 def rate_table(rows, keys):
-    """Return the table of rates as lists of cells, the head first."""
+    """Return the table of rates as lists of cells, the head first; a judge's if it gave scores."""
+    keys = [key for key in keys if "judged" not in key or any(row[key] for row in rows)]
     cells = [["", *(RATES[key] for key in keys), "s/epoch"]]
     for row in rows:
         marked = [percent(row[k], k in COMPARED) + row["marks"].get(k, "") for k in keys]
-        seconds = f"{row['seconds']:.3g}" if row["seconds"] else ""
+        seconds = f"{row['seconds_per_epoch']:.3g}" if row["seconds_per_epoch"] else ""
         ratio = f" {row['slower']:.2f}×" if row["slower"] else ""
         cells.append([row["label"], *marked, seconds + ratio])
     return cells
@@ -104,26 +107,25 @@ def beside_paper(cells, rows, task):
 
 def verdicts(rows):
     """Return sentences: what is significantly better than vanilla, what worse, what unknown."""
-    told = []
+    sentences = []
     for mark, word in (("▲", "better"), ("▼", "worse")):
         found = []
         for row in rows[1:]:
             keys = [RATES[key] for key, its in row["marks"].items() if its == mark]
             found += [f"{row['label']} ({', '.join(keys)})"] if keys else []
-        told.append(f"Significantly {word} than vanilla: {'; '.join(found) or 'nothing'}.")
+        sentences.append(f"Significantly {word} than vanilla: {'; '.join(found) or 'nothing'}.")
     alone = [row["label"] for row in rows[1:] if row["slower"] is None]
     if alone:
-        told.append(f"Not compared, for want of a vanilla run like them: {', '.join(alone)}.")
-    return told
+        sentences.append(f"Not compared, for want of a vanilla run like them: {', '.join(alone)}.")
+    return sentences
 
 
 def position_table(rows, which):
     """Return the table of a KL or a loss by position as lists of cells, the head first."""
-    count = max(len(row[which]) for row in rows)
-    cells = [["position", *(str(k + 1) for k in range(count))]]
+    positions = max((row[which] for row in rows), key=len)
+    cells = [["position", *map(str, positions)]]
     for row in rows:
-        means = [value if isinstance(value, float) else value[0] for value in row[which]]
-        cells.append([row["label"], *(f"{mean:.3f}" for mean in means)])
+        cells.append([row["label"], *(f"{mean:.3f}" for mean, _, _ in row[which].values())])
     return cells
 
 

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from lookahead.intervals import wilson
-from lookahead.pictures import bar_chart, rate_chart
-from lookahead.report import ablation
+from lookahead.pictures import bar_chart
+from lookahead.report import ablations
 from lookahead.tables import (
     as_text,
     beside_paper,
@@ -28,26 +28,16 @@ def test_text_table_is_aligned():
 
 
 def test_bar_heights_are_the_means(tmp_path):
-    series = {"vanilla": [(4.0, 3, 5), (2.0, 2, 2)], "<real>": [(1.0, 0.5, 1.5), (0.0, 0, 0)]}
-    bar_chart(tmp_path / "kl.svg", {"KL": series, "again": series}, "nats", ["first", "second"])
+    series = {"vanilla": {"first": (4.0, 3, 5), "second": (2.0, 2, 2)}}
+    series["<real>"] = {"first": (1.0, 0.5, 1.5), "third": (0.0, 0, 0)}
+    bar_chart(tmp_path / "kl.svg", {"KL": series, "again": series}, "nats")
     shapes = ElementTree.parse(tmp_path / "kl.svg").getroot()
     bars = [s for s in shapes if s.tag.endswith("rect")][3:]  # after the ground and the legend
     heights = [float(bar.get("height")) for bar in bars]
-    assert heights == [pytest.approx(220 / 6 * mean, abs=0.1) for mean in (4, 2, 1, 0)] * 2
+    assert heights == [pytest.approx(220 / 6 * mean, abs=0.1) for mean in (4, 1, 2, 0)] * 2
     texts = [s.text for s in shapes if s.tag.endswith("text")]
     assert "<real>" in texts and "6" in texts  # the scale ends above the interval
-    assert texts.count("first") == texts.count("second") == 2
-
-
-def test_rate_chart_has_two_lines_a_setting(tmp_path):
-    rows = [
-        {"label": f"{method}-lr{lr}", "lr": lr, "rsr": wilson(5, 10), "utility": wilson(9, 10)}
-        for method in ("vanilla", "real")
-        for lr in (1e-4, 2e-4, 4e-4)
-    ]
-    rate_chart(tmp_path / "rates.svg", rows)
-    lines = ElementTree.parse(tmp_path / "rates.svg").getroot().findall("{*}polyline")
-    assert len(lines) == 4 and all(len(line.get("points").split()) == 3 for line in lines)
+    assert texts.count("first") == texts.count("third") == 2
 
 
 def run(name, seed=0, method="real", rsr=1, kl=1.0, **fields):
@@ -71,11 +61,12 @@ SEED = run("base", method="seed", kl=0.0, lr=None, seconds_per_epoch=None, loss_
 def test_summary_over_seeds():
     runs = [SEED, run("real-m6-lr0.1", 0, rsr=0, kl=1.0), run("real-m6-lr0.1", 2, rsr=100, kl=2.0)]
     _, row = summarise(runs)
-    assert row["label"] == "real-m6-lr0.1" and row["seeds"] == 2 and row["seconds"] == 2.0
-    assert row["rsr"]["value"] == 0.5 and row["jsr"] is None and row["loss_before"] == [1.0, 2.0]
-    mean, low, high = row["harmful", "tuned_seed"][0]
+    assert row["label"] == "real-m6-lr0.1" and row["seeds"] == 2 and row["seconds_per_epoch"] == 2.0
+    assert row["rsr"]["value"] == 0.5 and row["jsr"] is None
+    assert row["loss_before"] == {1: (1, 1, 1), 2: (2, 2, 2)}
+    mean, low, high = row["harmful", "tuned_seed"][1]
     assert mean == 1.5 and low == 0 and high == pytest.approx(1.5 + 12.71 / 2)
-    assert row["task", "seed_tuned"][0][0] == 3.0
+    assert row["task", "seed_tuned"][1][0] == 3.0
     table = position_table([row], ("harmful", "tuned_seed"))
     assert table == [["position", "1"], ["real-m6-lr0.1", "1.500"]]
     assert position_table([row], "loss_after")[1] == ["real-m6-lr0.1", "0.500", "0.250"]
@@ -117,13 +108,17 @@ def test_a_judges_column_is_there_when_any_run_has_scores():
 
 
 def test_ablations():
-    vanilla = run("vanilla", method="vanilla")
-    runs = [SEED, vanilla, *(run(f"real-m{m}", m=m) for m in (1, 2, 4))]
+    runs = [SEED, run("vanilla", method="vanilla"), run("vanilla-lr0.2", method="vanilla", lr=0.2)]
+    runs += [run(f"real-m{m}", m=m, rsr=10 * m) for m in (1, 2, 4)]
     runs += [run("real-m4-lr0.2", m=4, lr=0.2)]
     runs += [run(p, method="virtual", prefix=p) for p in "ab"]
     rows = summarise(runs)[1:]
-    assert [row["label"] for row in ablation(rows, "m")] == [
-        "vanilla", "real-m1", "real-m2", "real-m4",
-    ]  # fmt: skip
-    assert [row["label"] for row in ablation(rows, "prefix")] == ["vanilla", "a", "b"]
-    assert ablation(rows, "connector") == []
+    ((title, bars),) = ablations(rows, "m")
+    assert title == "real-m1, by m" and list(bars) == ["RSR", "utility"]  # JSR has no data
+    assert list(bars["RSR"]) == ["vanilla", 1, 2, 4]
+    assert [bar[0] for bar in bars["RSR"].values()] == [1, 10, 20, 40]
+    assert bars["RSR"][4][1:] == [100 * rows[4]["rsr"]["low"], 100 * rows[4]["rsr"]["high"]]
+    (_, bars), (title, _) = ablations(rows, "lr")
+    assert title == "real-m4, by lr" and list(bars["RSR"]) == [0.1, 0.2]
+    assert [list(bars["RSR"]) for _, bars in ablations(rows, "prefix")] == [["vanilla", "a", "b"]]
+    assert list(ablations(rows, "connector")) == []
