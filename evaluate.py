@@ -14,23 +14,31 @@ completions. Another judge's scores of these are added with
 which measures nothing again. Left out: GPT-4.
 """
 
-import dataclasses
 import pathlib
 
+import torch
+
 from lookahead.chat import decode, encode_chat
-from lookahead.checkpoint import DTYPES, add_machine_options, best_dtype, load, weight_files
-from lookahead.commands import InputError, Parser, positive, run_script
+from lookahead.checkpoint import load, weight_files
+from lookahead.commands import (
+    InputError,
+    Parser,
+    add_machine_options,
+    best_dtype,
+    positive,
+    run_script,
+)
 from lookahead.files import read_json, sha256, write_json
 from lookahead.generate import generate
 from lookahead.intervals import mean_score, wilson
 from lookahead.kl import initial_log_probs, kl_per_position
 from lookahead.report import print_report, write_report
 from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, read_harmful
-from lookahead.tables import PREVIEW, RECIPE
-from lookahead.tasks import TASKS, read_pairs, with_fields
+from lookahead.tables import PREVIEW, SHARED
+from lookahead.tasks import TASKS, read_pairs, with_options
 
 TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
-REPORTED = ("name", "method", *PREVIEW, "seed", *RECIPE, "seconds_per_epoch")
+REPORTED = ("name", "method", *PREVIEW, "seed", *SHARED, "seconds_per_epoch")
 REPORTED += ("left_out", "blank", "shown_whole", "rewritten", "loss_before", "loss_after")
 
 
@@ -83,106 +91,106 @@ def find_models(folder):
 
 
 def read_data(folder, task, args):
-    """Return (prompt, answer) pairs: the task's tests, the harmful prompts, the harmful pairs."""
+    """Return (prompt, answer) pairs: the task's tests, harmful requests, harmful pairs."""
     own = {path.name: path for path in folder.glob("data/*.jsonl")}  # the toy world's
     test_path = args.data or own.get("test.jsonl")
     pair_path = args.harmful_answers or own.get("harmful.jsonl")
     tests = read_pairs(test_path, task)[0] if test_path else []
-    harmful = read_harmful(pair_path, answers=True) if pair_path else []
-    prompts = read_harmful(args.harmful, answers=False) if args.harmful else harmful
-    if not tests and not prompts:
+    harmful_pairs = read_harmful(pair_path, answers=True) if pair_path else []
+    requests = read_harmful(args.harmful, answers=False) if args.harmful else harmful_pairs
+    if not tests and not requests:
         raise InputError("--data is missing: give the task's test rows, or --harmful-answers.")
-    return [rows[: args.limit] for rows in (tests, prompts, harmful)]
+    return [rows[: args.limit] for rows in (tests, requests, harmful_pairs)]
 
 
 def measure(model, tokenizer, run, task, data, batch_size):
-    """Return a model's completions (utility, safety, jailbreak) and, for the KL, log-probabilities
-    at the start of given answers (harmful, task)."""
+    """Return a model's completions, and its log-probabilities at the start of given answers.
 
-    def complete(kind, pairs, system, limit, forced=0):
-        ids = []
+    Completions are {"utility": [text, ...], "safety": ..., "jailbreak": ...}, log-probabilities
+    {"harmful": what `initial_log_probs` returns, "task": ...}.
+    """
+    template = run["template"]
+
+    def complete(kind, pairs, system, max_new_tokens, forced=0):
+        prompts = []
         for prompt, answer in pairs:
-            both, start = encode_chat(tokenizer, run["template"], system, prompt, answer or "")
-            ids.append(both[: min(start + forced, len(both) - 1)])  # all of it but EOS, at most
+            ids, start = encode_chat(tokenizer, template, system, prompt, answer or "")
+            prompts.append(ids[: min(start + forced, len(ids) - 1)])  # EOS is never forced
         name = f"{run['name']}: {kind}"
-        completions = generate(model, ids, tokenizer.eos_id(), limit, batch_size, name)
-        return [decode(tokenizer, completion) for completion in completions]
+        answers = generate(model, prompts, tokenizer.eos_id(), max_new_tokens, batch_size, name)
+        return [decode(tokenizer, ids) for ids in answers]
 
     def log_probs(pairs, system):
-        examples = [encode_chat(tokenizer, run["template"], system, *pair) for pair in pairs]
+        examples = [encode_chat(tokenizer, template, system, *pair) for pair in pairs]
         return initial_log_probs(model, examples)
 
-    tests, prompts, harmful = data
+    tests, requests, harmful_pairs = data
     safety = task.safety_system, task.safety_tokens
-    return {
+    completions = {
         "utility": complete("utility", tests, task.system, task.max_new_tokens),
-        "safety": complete("safety", prompts, *safety),
-        "jailbreak": complete("jailbreak", harmful, *safety, FORCED_TOKENS),
-        "harmful": log_probs(harmful, task.safety_system),
-        "task": log_probs(tests, task.system),
+        "safety": complete("safety", requests, *safety),
+        "jailbreak": complete("jailbreak", harmful_pairs, *safety, FORCED_TOKENS),
     }
+    harmful = log_probs(harmful_pairs, task.safety_system)
+    return completions, {"harmful": harmful, "task": log_probs(tests, task.system)}
 
 
-def score(measured, of_seed_model, task, tests):
-    """Return the figures of one model: rates with intervals, and KL both ways against the seed.
+def score(completions, log_probs, of_seed_model, task, tests):
+    """Return a model's figures: rates with intervals, and the KL both ways from the seed model.
 
-    `measured` and `of_seed_model` are what `measure` returned for the model and its seed model.
+    `log_probs` and `of_seed_model` are what `measure` returned for the model and its seed model.
     """
 
-    def share(completions, judge):
-        return wilson(sum(judge(text) for text in completions), len(completions))
+    def share(kind, judge):
+        return wilson(sum(map(judge, completions[kind])), len(completions[kind]))
 
-    def kl(pairs):
-        tuned, seed = measured[pairs], of_seed_model[pairs]
-        means, halves, count = kl_per_position(tuned, seed)
-        figures = {"tuned_seed": means, "tuned_seed_half": halves, "count": count}
-        means, halves, _ = kl_per_position(seed, tuned)
-        return figures | {"seed_tuned": means, "seed_tuned_half": halves}
-
-    scores = [task.score(text, answer) for text, (_, answer) in zip(measured["utility"], tests)]
+    kls = {}
+    for kind, tuned in log_probs.items():
+        means, halves, counts = kl_per_position(tuned, of_seed_model[kind])
+        kls[kind] = {"tuned_seed": means, "tuned_seed_half": halves, "count": counts}
+        means, halves, _ = kl_per_position(of_seed_model[kind], tuned)
+        kls[kind] |= {"seed_tuned": means, "seed_tuned_half": halves}
+    scores = [task.score(text, answer) for text, (_, answer) in zip(completions["utility"], tests)]
     return {
-        "rsr": share(measured["safety"], task.is_safe),
-        "jsr": share(measured["jailbreak"], task.is_safe),
+        "rsr": share("safety", task.is_safe),
+        "jsr": share("jailbreak", task.is_safe),
         "utility": mean_score(scores),
-        "refusal_phrase": share(measured["safety"], has_refusal_phrase),
-        "over_refusal": share(measured["utility"], has_refusal_phrase),
-        "kl": {pairs: kl(pairs) for pairs in ("harmful", "task")},
+        "refusal_phrase": share("safety", has_refusal_phrase),
+        "over_refusal": share("utility", has_refusal_phrase),
+        "kl": kls,
     }
 
 
-def save_completions(path, measured, task, data):
+def save_completions(path, completions, task, data):
     """Write PATH-safety, -jailbreak and -utility.json, as the scorers of the paper's code read."""
-    tests, prompts, pairs = data
-    for kind, asked in (("safety", prompts), ("jailbreak", pairs)):
-        results = []
-        for (prompt, _), completion in zip(asked, measured[kind]):
-            turns = ("system", task.safety_system), ("user", prompt), ("assistant", completion)
-            results.append([{"role": role, "content": content} for role, content in turns])
-        write_json(f"{path}-{kind}.json", {"results": results}, indent=None)
-    results = []
-    for (prompt, answer), completion in zip(tests, measured["utility"]):
-        row = {"prompt": prompt, "ground_truth": task.reference(answer)}
-        results.append(row | {"completion": completion})
-    write_json(f"{path}-utility.json", {"results": results}, indent=None)
+    tests, requests, harmful_pairs = data
+    results = {"safety": [], "jailbreak": [], "utility": []}
+    for kind, pairs in (("safety", requests), ("jailbreak", harmful_pairs)):
+        for (prompt, _), text in zip(pairs, completions[kind]):
+            turns = ("system", task.safety_system), ("user", prompt), ("assistant", text)
+            results[kind].append([{"role": role, "content": content} for role, content in turns])
+    for (prompt, answer), text in zip(tests, completions["utility"]):
+        row = {"prompt": prompt, "ground_truth": task.reference(answer), "completion": text}
+        results["utility"].append(row)
+    for kind, rows in results.items():
+        write_json(f"{path}-{kind}.json", {"results": rows}, indent=None)
 
 
 def evaluate(folder, args):
     """Measure all runs of a folder and their seed model; return what results.json holds."""
     models = find_models(folder)
-    task = with_fields(TASKS[models[0]["task"]], args)
-    given = {"system": args.system, "safety_system": args.safety_system}
-    task = dataclasses.replace(task, **{k: v for k, v in given.items() if v is not None})
+    task = with_options(TASKS[models[0]["task"]], args)
     data = read_data(folder, task, args)
     runs, of_seed_model = [], None
     for run in models:
-        model, tokenizer = load(run["path"], args.device, DTYPES[args.dtype])
-        measured = measure(model, tokenizer, run, task, data, args.batch_size)
+        model, tokenizer = load(run["path"], args.device, getattr(torch, args.dtype))
+        completions, log_probs = measure(model, tokenizer, run, task, data, args.batch_size)
         is_7b = model.config.hidden_size == 4096
         del model  # before the next one is loaded
-        of_seed_model = of_seed_model or measured  # it is the first
-        figures = score(measured, of_seed_model, task, data[0])
+        of_seed_model = of_seed_model or log_probs  # it is the first
+        figures = score(completions, log_probs, of_seed_model, task, data[0])
         runs.append({key: run.get(key) for key in REPORTED} | figures)
-        save_completions(folder / "completions" / run["name"], measured, task, data)
+        save_completions(folder / "completions" / run["name"], completions, task, data)
     results = {"task": models[0]["task"], "seed_model": str(models[0]["path"]), "runs": runs}
     results["llama_2_7b"] = is_7b and models[0]["template"] == "llama-2"  # as the paper's
     results |= {"system": task.system, "safety_system": task.safety_system}

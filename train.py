@@ -12,32 +12,31 @@ written to OUT/TASK/RUN NAME as a model directory with `run.json` and `loss.json
 weights; `evaluate.py` compares the runs with the seed model. Left out: several GPUs.
 """
 
-import dataclasses
 import gc
 import math
 import pathlib
 import time
+
+import torch
 
 from lookahead import checkpoint
 from lookahead.batches import micro_batches, pad, shuffled_batches
 from lookahead.chat import choose_template
 from lookahead.commands import InputError, Progress, run_script, say
 from lookahead.lora import add_lora, merge_lora
-from lookahead.losses import constrained_sft, cross_entropy, loss_by_position
+from lookahead.losses import LOSSES, cross_entropy, loss_by_position
 from lookahead.optimizer import Recipe, SplitAdamW, adamw, learning_rate
 from lookahead.options import read_options
-from lookahead.resume import Saved, is_due
-from lookahead.runs import Setting, all_runs, prepare, run_name
+from lookahead.resume import ResumeFile, is_due
+from lookahead.runs import all_runs, prepare, run_name, setting_of
 from lookahead.seed import build_seed_model
-from lookahead.tasks import TASKS, read_pairs, with_fields
-
-RECIPE = [field.name for field in dataclasses.fields(Recipe)]
+from lookahead.tasks import TASKS, read_pairs, with_options
 
 
 def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entropy, saved=None):
     """Fine-tune `model` in place on (ids, start) examples; return the loss log, a row a step.
 
-    With `saved`, a `resume.Saved`, training goes on from what is saved and saves what it reaches.
+    With `saved`, a ResumeFile, training goes on from what is saved and saves what it reaches.
     """
     device, optimizer = model.lm_head.weight.device, adamw(model, recipe)
     batches = []
@@ -48,22 +47,24 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
     started = time.monotonic() - (log[-1]["seconds"] if log else 0.0)
 
     for step, batch in enumerate(batches[len(log) :], len(log) + 1):
-        rate = learning_rate(recipe, step, len(batches))
-        optimizer.param_groups[0]["lr"] = rate
+        lr = learning_rate(recipe, step, len(batches))
+        optimizer.param_groups[0]["lr"] = lr
 
         # The loss is divided by the answer tokens of the whole batch: micro-batches change nothing.
         count = sum(len(ids) - start for ids, start, *_ in batch)
-        loss, parts = 0.0, [pad(part, device) for part in micro_batches(batch, token_budget)]
-        # SplitAdamW steps inside backward, so all parts go through one; else they add up gradients.
-        one_backward = isinstance(optimizer, SplitAdamW)
-        for together in [parts] if one_backward else [[part] for part in parts]:
-            part_loss, _ = loss_of(model, together)
-            loss += part_loss.item() / count
-            if not math.isfinite(loss):
-                numbers = [i for i, one in enumerate(examples, 1) if any(one is e for e in batch)]
-                raise InputError(f"{name}: the loss is {loss} at step {step}, rate {rate:.2g}, in "
-                                 f"examples {str(numbers)[1:-1]}; try a lower --lr.")  # fmt: skip
-            (part_loss / count).backward()
+        parts = [pad(part, device) for part in micro_batches(batch, token_budget)]
+        # PyTorch's AdamW lets the gradients of several backwards add up. SplitAdamW steps inside
+        # backward, so one backward must go through all parts.
+        groups = [parts] if isinstance(optimizer, SplitAdamW) else [[part] for part in parts]
+        loss = 0.0
+        for group in groups:
+            group_loss = loss_of(model, group) / count
+            loss += group_loss.item()
+            group_loss.backward()
+        if not math.isfinite(loss):
+            numbers = [i for i, one in enumerate(examples, 1) if any(one is e for e in batch)]
+            raise InputError(f"{name}: the loss is {loss} at step {step}, lr {lr:.2g}, in examples "
+                             f"{', '.join(map(str, numbers))}; try a lower --lr.")  # fmt: skip
         optimizer.step()
         optimizer.zero_grad()
 
@@ -71,44 +72,43 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
         seconds = time.monotonic() - started
         log.append({"step": step, "loss": loss, "tokens": seen, "seconds": round(seconds, 3)})
         progress.show(step, f"loss {loss:.3f}  {seen / seconds:,.0f} tokens/s")
-        due = step == len(batches) or saved and saved.every and step % saved.every == 0
-        if due and not all(weight.isfinite().all() for weight in model.parameters()):
+        last, due = step == len(batches), saved and saved.every and step % saved.every == 0
+        if (last or due) and not all(weight.isfinite().all() for weight in model.parameters()):
             raise InputError(f"{name}: weights are not finite at step {step}; try a lower --lr.")
-        if due and saved and step < len(batches):
-            begun = time.monotonic()
+        if due and not last:
             saved.save(model, optimizer, log)
-            started += time.monotonic() - begun  # writing is not training
+            started = time.monotonic() - seconds  # writing is not training
     return log
 
 
-def fine_tune(run, examples, told, seed_model, folder, args):
-    """Fine-tune the seed model and write the run's directory."""
+def fine_tune(run, examples, seed_model, folder, args):
+    """Fine-tune the seed model on a run's examples and write its directory."""
     gc.collect()  # the run before may have left references in circles, and its memory is needed
-    name, recipe = run_name(run), Recipe(**{key: run[key] for key in RECIPE})
-    saved = Saved(folder / name, args.save_every, run)
-    model, tokenizer = checkpoint.load(seed_model, args.device, checkpoint.DTYPES[args.dtype])
+    name, recipe = run_name(run), Recipe(**{field: run[field] for field in Recipe._fields})
+    saved = ResumeFile(folder / name, args.save_every, run)
+    model, tokenizer = checkpoint.load(seed_model, args.device, getattr(torch, args.dtype))
     model.recompute = args.recompute
-    told = told | {"loss_before": loss_by_position(model, examples, args.token_budget)}
+    measured = {"loss_before": loss_by_position(model, examples, args.token_budget)}
     if recipe.lora:
         add_lora(model, recipe.lora, run["seed"])
-    loss_of = constrained_sft if run["method"] == "constrained" else cross_entropy
+    loss_of = LOSSES.get(run["method"], cross_entropy)
     try:
         log = train(model, examples, recipe, run["seed"], name, args.token_budget, loss_of, saved)
     except KeyboardInterrupt:
         there = f"--resume goes on from {saved.path}" if saved.path.exists() else "nothing is saved"
         raise KeyboardInterrupt(f": {name}; {there}") from None
-    told |= {"seconds_per_epoch": log[-1]["seconds"] / recipe.epochs, "loss": log[-1]["loss"]}
-    told["loss_after"] = loss_by_position(model, examples, args.token_budget)
+    measured |= {"seconds_per_epoch": log[-1]["seconds"] / recipe.epochs, "loss": log[-1]["loss"]}
+    measured["loss_after"] = loss_by_position(model, examples, args.token_budget)
     if recipe.lora:
-        told["lost_in_merge"] = merge_lora(model)
-        say(f"{name}: merged, {told['lost_in_merge']:.1%} of the update lost to rounding")
-    checkpoint.save(folder / name, model, tokenizer, run | told, log, seed_model)
+        measured["lost_in_merge"] = merge_lora(model)
+        say(f"{name}: merged, {measured['lost_in_merge']:.1%} of the update lost to rounding")
+    checkpoint.save(folder / name, model, tokenizer, run | measured, log, seed_model)
     saved.path.unlink(missing_ok=True)
 
 
 def main():
     args = read_options(__doc__)
-    task, folder = with_fields(TASKS[args.task], args), pathlib.Path(args.out) / args.task
+    task, folder = with_options(TASKS[args.task], args), pathlib.Path(args.out) / args.task
     given = read_pairs(args.data, task) if args.data else None  # a mistake is told at once
     seed_model = pathlib.Path(args.model or build_seed_model(folder, args, train))
     args.template = choose_template(seed_model, args.template)
@@ -119,11 +119,11 @@ def main():
     runs = all_runs(args, task, seed_model, folder)
     due = [run for run in runs if is_due(folder / run_name(run), run, args.resume, seed_model)]
     if due:
-        examples, told = prepare(pairs[: args.limit], seed_model, runs[0]["max_length"], args)
+        examples, counts = prepare(pairs[: args.limit], runs, task, seed_model, args)
     for run in due:
-        setting = Setting(*(run[field] for field in Setting._fields))
-        about = told[setting] | {"blank": blank}
-        fine_tune(run, examples[setting], about, seed_model, folder, args)
+        setting = setting_of(run)
+        run |= counts[setting] | {"blank": blank}
+        fine_tune(run, examples[setting], seed_model, folder, args)
     print(f"{folder} is ready for: python evaluate.py {folder}")
 
 

@@ -6,7 +6,6 @@ is the peak of the GPU's allocator, or of this process less its size before the 
 """
 
 import argparse
-import dataclasses
 import inspect
 import json
 import pathlib
@@ -60,7 +59,7 @@ def build_peer(job):
     import transformers
 
     transformers.logging.set_verbosity_error()
-    config = transformers.LlamaConfig(**dataclasses.asdict(SHAPES[job.shape]))
+    config = transformers.LlamaConfig(**SHAPES[job.shape]._asdict())
     torch.set_default_dtype(getattr(torch, job.dtype))
     with torch.device(job.device):
         peer = transformers.LlamaForCausalLM(config)

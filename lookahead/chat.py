@@ -3,37 +3,42 @@
 One function, `encode_chat`, serves training and generation, so a generation prompt is exactly a
 training prompt. BOS and EOS enter as ids and never as text: `encode("<s>")` gives three ordinary
 pieces, so nothing a user writes can forge them. Prompt and answer are encoded separately and their
-ids joined, so that it is always known where the answer begins. `python -m
-lookahead.chat` shows an example as the model sees it. Left out: dialogues of several turns, which
-the paper does not use.
+ids joined, so that it is always known where the answer begins. `python -m lookahead.chat` shows an
+example as the model sees it. Left out: dialogues of several turns, which the paper does not use.
 """
 
-import io
-import itertools
 import os
 import pathlib
 import re
 import sys
-
-import sentencepiece
+import typing
 
 from lookahead.commands import InputError, Parser, run_script
 from lookahead.files import load_tokenizer, read_json, read_rows, read_text
 
-# Per chat format: its text with a system prompt and without one, and what a directory's Jinja
-# template must show to be taken for it, in the order of asking (Llama-2's looks like Mistral's).
-# A text is cut at <s> and </s>, which stand for BOS and EOS, before any prompt is put into it.
-# A fork for another chat model adds a line here.
+
+class Template(typing.NamedTuple):
+    """A chat template: how a system prompt and a user's prompt become one text.
+
+    It is cut at <s> and </s>, which stand for BOS and EOS, before any prompt is put into it.
+    """
+
+    with_system: str
+    without_system: str
+    shown_by: tuple  # words that all stand in the Jinja template of a directory that has this one
+
+
+# Asked in this order: Llama-2's has Mistral's words too. A fork adds its chat model here.
 TEMPLATES = {
-    "llama-2": ("<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]",
-                "<s>[INST] {user} [/INST]", ("[INST] ", "<<SYS>>")),
-    "zephyr": ("<|system|>\n{system}</s>\n<|user|>\n{user}</s>\n<|assistant|>\n",
-               "<|user|>\n{user}</s>\n<|assistant|>\n",
-               ("<|user|>", "<|assistant|>", "message['content'] + eos_token")),  # TinyLlama too
-    "vicuna": ("<s>{system} USER: {user} ASSISTANT:", "<s>USER: {user} ASSISTANT:",
-               ("USER:", "ASSISTANT:")),
-    "mistral": ("<s>[INST] {system}\n\n{user} [/INST]", "<s>[INST] {user} [/INST]",
-                ("[INST] ", " [/INST]")),  # 0.1 and 0.2; later tokenizers: no space before [/INST]
+    "llama-2": Template("<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]",
+                        "<s>[INST] {user} [/INST]", ("[INST] ", "<<SYS>>")),
+    "zephyr": Template("<|system|>\n{system}</s>\n<|user|>\n{user}</s>\n<|assistant|>\n",
+                       "<|user|>\n{user}</s>\n<|assistant|>\n",  # TinyLlama-Chat has it too
+                       ("<|user|>", "<|assistant|>", "message['content'] + eos_token")),
+    "vicuna": Template("<s>{system} USER: {user} ASSISTANT:", "<s>USER: {user} ASSISTANT:",
+                       ("USER:", "ASSISTANT:")),
+    "mistral": Template("<s>[INST] {system}\n\n{user} [/INST]", "<s>[INST] {user} [/INST]",
+                        ("[INST] ", " [/INST]")),  # 0.1, 0.2; from 0.3 on no space before [/INST]
 }  # fmt: skip
 
 
@@ -54,8 +59,8 @@ def choose_template(folder, given=None):
         text = read_text(folder / "chat_template.jinja")
     elif (folder / "tokenizer_config.json").exists():
         text = str(read_json(folder / "tokenizer_config.json").get("chat_template"))
-    for name, (_, _, marks) in TEMPLATES.items():
-        if text == name or all(mark in text for mark in marks):
+    for name, template in TEMPLATES.items():
+        if text == name or all(words in text for words in template.shown_by):
             return name
     known = ", ".join(TEMPLATES)
     raise InputError(f"{folder}: shows no chat template known here; give --template ({known}).")
@@ -74,7 +79,7 @@ def encode_chat(tokenizer, template, system, prompt, answer=None):
     (True, True)
     """
     marks, ids = {"<s>": tokenizer.bos_id(), "</s>": tokenizer.eos_id()}, []
-    text = TEMPLATES[template][0 if system else 1]
+    text = TEMPLATES[template].with_system if system else TEMPLATES[template].without_system
     for piece in re.split("(</?s>)", text):
         if piece in marks:
             ids.append(marks[piece])
@@ -97,45 +102,6 @@ def decode(tokenizer, ids):
     no text.
     """
     return tokenizer.decode([i for i in ids if i < tokenizer.vocab_size()])
-
-
-def encode_versions(tokenizer, template, system, versions, limit):
-    """Encode several versions of the same rows, keeping the rows that fit in all of them.
-
-    `versions` is {name: [(prompt, answer), ...]}. Returned are {name: [(ids, start), ...]} and, for
-    each row, whether it was kept: at most `limit` tokens in every version. So all versions have the
-    same rows in the same order, and no answer is ever cut.
-    """
-    examples = {}
-    for name, pairs in versions.items():
-        examples[name] = [encode_chat(tokenizer, template, system, *pair) for pair in pairs]
-    kept = [all(len(ids) <= limit for ids, _ in row) for row in zip(*examples.values())]
-    if not any(kept):
-        raise InputError(f"none of {len(kept)} rows fits in {limit} tokens, the lower of "
-                         "--max-length and the model's context.")  # fmt: skip
-    return {name: list(itertools.compress(rows, kept)) for name, rows in examples.items()}, kept
-
-
-def train_tokenizer(texts, vocab_size):
-    """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on texts.
-
-    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. The
-    words of Llama-2's chat format are added to the texts, so that they become short pieces too.
-    """
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=itertools.chain(texts, ["[INST] [/INST]"] * 100),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=vocab_size,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        split_digits=True,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
 def view(tokenizer, ids, start, colour):

@@ -6,8 +6,6 @@ model with a SentencePiece tokenizer can be read; what the model code does not c
 name before a weight is touched. Left out: tokenizers other than SentencePiece.
 """
 
-import argparse
-import dataclasses
 import json
 import os
 import pathlib
@@ -19,38 +17,11 @@ from lookahead.files import load_tokenizer, read_json, whole_file, write_json, w
 from lookahead.model import Config, Llama
 from lookahead.tensors import read_header, read_tensors, write_tensors
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # What a fine-tuned model takes over from its seed model, where it is there, as it is.
 COPIED = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 COPIED += ("added_tokens.json", "generation_config.json", "chat_template.jinja")
-FILES = (*COPIED, "config.json", "model.safetensors", "run.json", "loss.jsonl")
-FILES += ("resume.safetensors",)
-
-
-def best_dtype(device):
-    """Return the name of the dtype in which weights are held on a device."""
-    return "bfloat16" if device.startswith("cuda") else "float32"
-
-
-def _check_device(name):
-    """Read an option's device, and try it."""
-    try:
-        if torch.empty(1, device=name).device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError
-    except (RuntimeError, AssertionError):
-        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine") from None
-    return name
-
-
-def add_machine_options(parser):
-    """Add --device and --dtype; return the function that adds more options to their group."""
-    add = parser.add_argument_group("machine").add_argument
-    there = {"cuda": torch.cuda, "mps": torch.backends.mps}
-    best = next((name for name, kind in there.items() if kind.is_available()), "cpu")
-    add("--device", type=_check_device, default=best, help="here: %(default)s")
-    add("--dtype", choices=DTYPES, help="of the weights; in training, bfloat16 ones keep an exact "
-        "float32 master beside (bfloat16 on a GPU, else float32)")  # fmt: skip
-    return add
+RESUME_FILE = "resume.safetensors"
+FILES = (*COPIED, RESUME_FILE, "config.json", "model.safetensors", "run.json", "loss.jsonl")
 
 
 def save(folder, model, tokenizer, run, log=(), seed_model=None):
@@ -87,7 +58,7 @@ def save(folder, model, tokenizer, run, log=(), seed_model=None):
 def _describe(config, tokenizer):
     """Return the `config.json` and {name: bytes} of the tokenizer files of a model made here."""
     marks = {"bos": tokenizer.bos_id(), "eos": tokenizer.eos_id(), "unk": tokenizer.unk_id()}
-    fields = dataclasses.asdict(config) | {"model_type": "llama", "hidden_act": "silu"}
+    fields = config._asdict() | {"model_type": "llama", "hidden_act": "silu"}
     fields |= {"architectures": ["LlamaForCausalLM"]}
     fields |= {f"{mark}_token_id": marks[mark] for mark in ("bos", "eos")}
     words = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True}
@@ -116,13 +87,27 @@ def read_config(path):
             supported[name] = not fields.get(name)
         for name, fine in supported.items():
             if not fine:
-                told = f"{path}: {name} {fields.get(name)!a:.80} is not supported by this model"
                 mend = "; set max_position_embeddings to it, so that no text is longer"
-                raise InputError(told + (mend if name == "sliding_window" else "") + ".")
-        known = {field.name for field in dataclasses.fields(Config)}
-        return Config(**{name: fields[name] for name in known & fields.keys()})
+                mend = mend if name == "sliding_window" else ""
+                value = f"{name} {fields.get(name)!a:.80}"
+                raise InputError(f"{path}: {value} is not supported by this model{mend}.")
+        given = {name: fields[name] for name in Config._fields if name in fields}
+        return _check_sizes(Config(**given))
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a Llama configuration ({error}).") from None
+
+
+def _check_sizes(config):
+    """Return the config; one whose values no model can have is a ValueError."""
+    for name, kind in Config.__annotations__.items():
+        value, most = getattr(config, name), 1000 if name == "num_hidden_layers" else 1e9
+        kinds = (int, float) if kind is float else (kind,)
+        if type(value) not in kinds or kind is not bool and not 0 < value <= most:
+            raise ValueError(f"{name} is {value!a:.40}")
+    heads = config.num_attention_heads
+    if config.hidden_size % heads or heads % config.num_key_value_heads or config.head_dim % 2:
+        raise ValueError("the heads do not share the width evenly")
+    return config
 
 
 def weight_files(folder):
@@ -151,12 +136,12 @@ def _check_weights(files, model):
             if tied or name.endswith("rotary_emb.inv_freq"):  # a constant of old checkpoints
                 continue
             if name in found or shapes.get(name) != entry["shape"]:
-                told = f"tensor {name!a:.80} {tuple(entry['shape'])}"
-                raise InputError(f"{file}: {told} comes twice or does not fit the config.json.")
+                raise InputError(f"{file}: tensor {name!a:.80} {tuple(entry['shape'])} comes twice "
+                                 "or does not fit the config.json.")  # fmt: skip
             found.add(name)
     if missing := shapes.keys() - found:
-        told = f"{len(missing)} tensors are missing, {min(missing)} first"
-        raise InputError(f"{files[0].parent}: {told}.")
+        first = f"{len(missing)} tensors are missing, {min(missing)} first"
+        raise InputError(f"{files[0].parent}: {first}.")
 
 
 def load(folder, device="cpu", dtype=torch.float32):
@@ -179,14 +164,12 @@ def load(folder, device="cpu", dtype=torch.float32):
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     parameters, done = dict(model.named_parameters()), 0
-    total = sum(weight.nbytes for weight in parameters.values())
-    progress = Progress(f"load {folder.name}, MB", total // 10**6)
+    progress = Progress(f"load {folder.name}", len(parameters))
     for file in files:
         for name, tensor in read_tensors(file, parameters):
             parameters[name].data.copy_(tensor)
-            done += parameters[name].nbytes
-            if total > 10**9:  # it takes a while
-                progress.show(done // 10**6)
+            done += 1
+            progress.show(done)
     return model, tokenizer
 
 

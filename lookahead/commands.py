@@ -9,6 +9,8 @@ import os
 import sys
 import time
 
+import torch
+
 quiet = False  # set by --quiet
 
 
@@ -26,9 +28,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one sentence too."""
 
     def __init__(self, description):
-        super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        as_written = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=as_written)
         self.add_argument("--quiet", action="store_true", help="only results and errors")
 
     def parse_args(self):
@@ -60,6 +61,32 @@ def words(text):
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; give some words")
     return text
+
+
+def best_dtype(device):
+    """Return the name of the dtype in which weights are held on a device."""
+    return "bfloat16" if device.startswith("cuda") else "float32"
+
+
+def _device(name):
+    """Read an option's device, and try it."""
+    try:
+        if torch.empty(1, device=name).device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
+    except (RuntimeError, AssertionError):
+        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine") from None
+    return name
+
+
+def add_machine_options(parser):
+    """Add --device and --dtype; return the function that adds more options to their group."""
+    add = parser.add_argument_group("machine").add_argument
+    there = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    best = next((name for name, kind in there.items() if kind.is_available()), "cpu")
+    add("--device", type=_device, default=best, help="here: %(default)s")
+    add("--dtype", choices=["float32", "bfloat16"], help="of the weights (bfloat16 on a GPU, where "
+        "training keeps an exact float32 master beside; else float32)")  # fmt: skip
+    return add
 
 
 def run_script(main):
@@ -95,7 +122,8 @@ class Progress:
         if quiet:
             return
         now = time.monotonic()
-        if now - self.shown < (0.2 if self.terminal else 10) and done < self.total:
+        short = self.shown == self.started and now - self.started < 1  # not worth a line
+        if now - self.shown < (0.2 if self.terminal else 10) and (done < self.total or short):
             return
         self.shown = now
         left = (now - self.started) * (self.total - done) / max(done - self.begun, 1)

@@ -14,13 +14,17 @@ GIVE_AWAYS = ("reference answer", "your response", "my response", "your own resp
 GIVE_AWAYS += ("now it's your turn",)
 
 
-def _request_rewrite(prompt, answer):
-    """Return the request, a prompt for the seed model."""
-    return (
-        "Here is a question and its reference answer. Write your own response to the question, in "
-        f"your own words, with the reference answer as a guide.\n\nQuestion:\n{prompt}\n\n"
-        f"Reference answer:\n{answer}\n\nYour response:"
-    )
+REQUEST = """\
+Here is a question and its reference answer. Write your own response to the question, in your own \
+words, with the reference answer as a guide.
+
+Question:
+{prompt}
+
+Reference answer:
+{answer}
+
+Your response:"""
 
 
 def is_kept(rewrite, answer, task):
@@ -29,8 +33,8 @@ def is_kept(rewrite, answer, task):
     It is not blank, does not speak of the request, and passes the task's own check (GSM8K: it ends
     in the same number).
     """
-    told = rewrite.lower()
-    spoken = any(phrase in told for phrase in GIVE_AWAYS) or told.startswith("your turn")
+    text = rewrite.lower()
+    spoken = any(phrase in text for phrase in GIVE_AWAYS) or text.startswith("your turn")
     return bool(rewrite) and not spoken and bool(task.keeps(rewrite, answer))
 
 
@@ -40,8 +44,9 @@ def rewrite_answers(model, tokenizer, template, system, pairs, task, token_budge
     As many requests are answered at a time as have room in a cache of twice `token_budget` tokens.
     """
     context, limit, requests = model.config.max_position_embeddings, task.max_new_tokens, {}
-    for i, pair in enumerate(pairs):
-        ids, _ = encode_chat(tokenizer, template, system, _request_rewrite(*pair))
+    for i, (prompt, answer) in enumerate(pairs):
+        request = REQUEST.format(prompt=prompt, answer=answer)
+        ids, _ = encode_chat(tokenizer, template, system, request)
         if len(ids) < context:  # else there is no room for a rewrite
             requests[i] = ids
     asked = list(requests.values())

@@ -31,32 +31,23 @@ def read_values(path):
     Blank lines are skipped. The place, a line or row with its number, is for complaints.
     """
     text = read_text(path)
-    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if text.lstrip().startswith("[") and not (len(lines) > 1 and _is_json(lines[0][1])):
-        values = [(f"row {i}", value) for i, value in enumerate(parse(text, path), 1)]
-    else:  # also lines that each hold an array
-        values = [(f"line {i}", parse(line, f"{path}, line {i}")) for i, line in lines]
+    several = re.search(r"\][^\S\n]*\n\s*\[", text)  # lines that each hold an array: no comma
+    if text.lstrip().startswith("[") and not several:
+        values = [(f"row {i}", value) for i, value in enumerate(_parse(text, path), 1)]
+    else:
+        lines = [(f"line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+        values = [(place, _parse(line, f"{path}, {place}")) for place, line in lines]
     if not values:
         raise InputError(f"{path}: holds no rows; expected one JSON object a line.")
     return values
 
 
-def read_rows(path, fields=(), may_be_blank=False):
-    """Return the rows of a JSONL file or JSON array as dictionaries, checked for the fields.
-
-    With `may_be_blank`, a row in which one of the fields is null or only spaces becomes None.
-    """
-    rows = []
-    for place, row in read_values(path):
-        blank = isinstance(row, dict) and any(
-            field in row and (row[field] is None or not str(row[field]).strip()) for field in fields
-        )
-        if may_be_blank and blank:
-            rows.append(None)
-        else:
-            check_row(path, place, row, fields)
-            rows.append(row)
-    return rows
+def read_rows(path, fields=()):
+    """Return the rows of a JSONL file or JSON array as dictionaries, checked for the fields."""
+    values = read_values(path)
+    for place, row in values:
+        check_row(path, place, row, fields)
+    return [row for _, row in values]
 
 
 def check_row(path, place, row, fields):
@@ -65,23 +56,14 @@ def check_row(path, place, row, fields):
         raise InputError(f"{path}, {place}: expected a JSON object, found {row!r:.40}.")
     for field in fields:
         if not isinstance(row.get(field), str) or not row[field].strip():
-            raise InputError(
-                f"{path}, {place}: field '{field}' is missing, empty or not a string "
-                f"(fields here: {', '.join(row) or 'none'})."
-            )
+            raise InputError(f"{path}, {place}: field '{field}' is missing, empty or not a string "
+                             f"(fields here: {', '.join(row) or 'none'}).")  # fmt: skip
         if re.search(r"[\ud800-\udfff]", row[field]):
             raise InputError(f"{path}, {place}: field '{field}' has half of a surrogate pair.")
 
 
-def _is_json(text):
-    try:
-        parse(text, "")
-    except InputError:
-        return False
-    return True
-
-
-def parse(text, place):
+def _parse(text, place):
+    """Return the JSON value of a text that stands at a place."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -92,7 +74,7 @@ def parse(text, place):
 
 def read_json(path):
     """Return the JSON object that a file holds."""
-    value = parse(read_text(path), path)
+    value = _parse(read_text(path), path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object, found {value!r:.40}.")
     return value

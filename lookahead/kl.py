@@ -27,7 +27,7 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
     `examples` are (ids, start) pairs; an answer shorter than K tokens gives fewer rows.
     """
     weight = model.lm_head.weight.float()  # a bfloat16 product would blur the KL
-    examples = [(ids[: start + positions], start) for ids, start in examples]  # the rest is later
+    examples = [(ids[: start + positions], start) for ids, start in examples]  # others do not count
     order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
     result = [None] * len(examples)
     for first in range(0, len(order), batch_size):
@@ -60,11 +60,11 @@ def kl_per_position(log_a, log_b):
     The half-width is that of a 95 % interval over pairs, 1.96 standard errors. Positions that no
     answer reaches are left out; one that a single answer reaches has no width (None).
     """
-    means, widths, counts = [], [], []
+    means, halves, counts = [], [], []
     pairs = [kl_divergence(a, b) for a, b in zip(log_a, log_b)]
     for k in range(max(map(len, pairs), default=0)):
         values = torch.stack([pair[k] for pair in pairs if len(pair) > k])
         means.append(values.mean().item())
-        widths.append(1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 1 else None)
+        halves.append(1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 1 else None)
         counts.append(len(values))
-    return means, widths, counts
+    return means, halves, counts

@@ -1,9 +1,9 @@
 """Chapter 5. Losses on the answer tokens: cross-entropy, and the constrained SFT of earlier work.
 
-A loss returns (sum, count), never a mean: the training loop divides the sums of all micro-batches
-by the answer tokens of the whole batch, so that cutting it up changes nothing. LookAhead Tuning
-needs no loss of its own, it trains with cross-entropy, previewed tokens included. Constrained SFT
-is what the paper compares with. A fork with another objective adds a function here.
+A loss returns a sum over answer tokens, never a mean: the training loop divides it by the answer
+tokens of the whole batch, so that cutting the batch up changes nothing. LookAhead Tuning needs no
+loss of its own, it trains with cross-entropy, previewed tokens included. Constrained SFT is what
+the paper compares with. A fork with another objective adds a function here, and its name to LOSSES.
 
 Shapes: B examples, T tokens, D width, V vocabulary, N answer tokens of all parts.
 """
@@ -32,27 +32,30 @@ def answer_logits(model, parts):
 
 
 def cross_entropy(model, parts):
-    """Return the summed negative log-likelihood in nats of the answer tokens, and their count."""
+    """Return the summed negative log-likelihood, in nats, of the answer tokens."""
     logits, targets = answer_logits(model, parts)
-    return F.cross_entropy(logits.float(), targets, reduction="sum"), targets.numel()
+    return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def constrained_sft(model, parts, betas=BETAS):
-    """Return the summed loss of constrained SFT (arXiv 2406.05946, section 4) and the token count.
+    """Return the summed loss of constrained SFT (arXiv 2406.05946, section 4).
 
         sum over t of  (2 / beta_t) * softplus(beta_t * (log p_seed(y_t) - log p(y_t)))
 
     A part's third member has the seed model's log p of its answer tokens (see `answer_log_probs`).
     The gradient is cross-entropy's, weighted by 2 sigmoid(beta_t (log p_seed - log p)): 1 at the
-    start, and falling to 0 as a token becomes likelier than it was for the seed model, the sooner
-    the larger its beta. The authors' code keeps that weight above 0.001; this is the formula.
+    start, and falling as a token becomes likelier than it was for the seed model, faster where beta
+    is larger. The authors' code keeps that weight above 0.001; this is the formula.
     """
     logits, targets = answer_logits(model, parts)
     gained = -F.cross_entropy(logits.float(), targets, reduction="none")
     gained = gained - torch.cat([seed_log_probs for _, _, seed_log_probs in parts])
     order = torch.cat([supervised.cumsum(1)[supervised] for _, supervised, *_ in parts])  # 1, 2, ..
     beta = torch.tensor(betas, device=order.device)[(order - 1).clamp(max=len(betas) - 1)]
-    return (2 / beta * F.softplus(-beta * gained)).sum(), targets.numel()
+    return (2 / beta * F.softplus(-beta * gained)).sum()
+
+
+LOSSES = {"constrained": constrained_sft}  # by the method's name; all others: cross-entropy
 
 
 @torch.no_grad()

@@ -4,8 +4,7 @@ A decoder of identical blocks: RMSNorm, causal self-attention with rotary positi
 grouped queries, RMSNorm, SwiGLU. Parameter names are those of Hugging Face's Llama, so weights load
 without a mapping. `Llama(config)(tokens)` always returns logits (B, T, V); training, which needs
 the vocabulary only at answer positions, calls `hidden_of_parts` and applies `lm_head` to what it
-selects.
-Left out: dropout, biases, RoPE scaling, sliding windows, tensor parallelism.
+selects. Left out: dropout, biases, RoPE scaling, sliding windows, tensor parallelism.
 
 The key/value cache of decoding is in `generate.py`.
 
@@ -13,8 +12,8 @@ Shapes: B batch, T time, D width, H query heads, K key/value heads, E width of a
 S slots of the cache.
 """
 
-import dataclasses
 import functools
+import typing
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +21,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-@dataclasses.dataclass
-class Config:
+class Config(typing.NamedTuple):
     """The fields of a Hugging Face Llama `config.json` that this model uses, under their names."""
 
     vocab_size: int
@@ -36,17 +34,6 @@ class Config:
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            kinds = (int, float) if field.type is float else (field.type,)
-            most = 1000 if field.name == "num_hidden_layers" else 1e9
-            if type(value) not in kinds or field.type is not bool and not 0 < value <= most:
-                raise ValueError(f"{field.name} is {value!a:.40}")
-        heads = self.num_attention_heads
-        if self.hidden_size % heads or heads % self.num_key_value_heads or self.head_dim % 2:
-            raise ValueError("the heads do not share the width evenly")
 
     @property
     def head_dim(self):
@@ -150,8 +137,9 @@ class Llama(nn.Module):
         """Return the final hidden states (B, T, D) of tokens (B, T), before the head.
 
         Without positions the rows start at position 0 and attention is causal. Rows are padded on
-        the right, and no real token attends to a later pad, so no mask is needed. With a cache, row
-        b's tokens stand at positions[b] and see what the cache holds up to there.
+        the right, and no real token attends to a later pad, so no mask is needed. A cache is filled
+        by such a first pass; with positions too, row b's tokens stand at positions[b] and see what
+        the cache holds up to there.
         """
         first = positions is None
         if first:

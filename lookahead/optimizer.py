@@ -8,15 +8,14 @@ were rounded away. Left out: gradient clipping, which the paper's code asks for 
 not apply (and which needs all gradients at once).
 """
 
-import dataclasses
 import math
+import typing
 import weakref
 
 import torch
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(typing.NamedTuple):
     """The hyperparameters that all methods of a comparison share. The defaults are the paper's."""
 
     epochs: int = 3

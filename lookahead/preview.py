@@ -18,7 +18,7 @@ from lookahead.files import load_tokenizer, read_rows, write_rows
 
 CONNECTOR = " The answer begins with: "
 PREFIX = "Let's solve this problem. "
-PREVIEWS = ("vanilla", "real", "virtual")  # what `preview_pairs` makes
+PREVIEWS = ("real", "virtual")
 
 
 def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
@@ -34,7 +34,7 @@ def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
     if m < 1:
         raise ValueError(f"m is {m}: a real preview shows at least one token")
     start = tokenizer.decode(tokenizer.encode(answer)[:m])
-    while start.endswith("\ufffd") and not answer.startswith(start):
+    while start.endswith("\ufffd") and not answer.startswith(start):  # not the answer's own U+FFFD
         start = start[:-1]
     return prompt + connector + start, answer
 
@@ -51,14 +51,12 @@ def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):
 
 
 def preview_pairs(pairs, method, m, prefix, connector, tokenizer):
-    """Return the (prompt, answer) training pairs of one of PREVIEWS."""
-    if method == "vanilla":
-        return pairs
+    """Return (prompt, answer) pairs with one of PREVIEWS, for training."""
     if method == "real":
         return [real_preview(*pair, m, tokenizer, connector) for pair in pairs]
     if method == "virtual":
         return [virtual_preview(*pair, prefix, connector) for pair in pairs]
-    raise ValueError(f"unknown method {method}")
+    raise ValueError(f"unknown preview {method}")
 
 
 def count_shown_whole(pairs, m, tokenizer):

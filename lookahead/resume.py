@@ -11,20 +11,19 @@ import json
 
 import torch
 
-from lookahead.checkpoint import refuse_foreign
+from lookahead.checkpoint import RESUME_FILE, refuse_foreign
 from lookahead.commands import InputError, say
 from lookahead.files import read_json
 from lookahead.tensors import read_header, read_tensors, write_tensors
 
-NAME = "resume.safetensors"  # in the run's directory
-UNNAMED = ("data_sha256", "template", "prompt_field", "answer_field")  # no part of a run's name
+NOT_IN_NAME = ("data_sha256", "template", "prompt_field", "answer_field")
 
 
-class Saved:
-    """The file in which a run is saved every `every` steps; `facts` say which run it is."""
+class ResumeFile:
+    """The file in which a run is saved every `every` steps; `run` is its part of `run.json`."""
 
-    def __init__(self, folder, every, facts):
-        self.path, self.every, self.facts = folder / NAME, every, facts
+    def __init__(self, folder, every, run):
+        self.path, self.every, self.run = folder / RESUME_FILE, every, run
 
     def save(self, model, optimizer, log):
         """Write weights, optimizer state and the loss log."""
@@ -34,15 +33,15 @@ class Saved:
             for key, value in optimizer.state[weight].items():
                 bits = value.dtype == torch.int16  # the rests; the file's dtypes are of floats
                 tensors[f"{name} {key}"] = value.view(torch.bfloat16) if bits else value
-        told = {"facts": json.dumps(self.facts), "log": json.dumps(log)}
-        write_tensors(self.path, tensors, told)
+        texts = {"run": json.dumps(self.run), "log": json.dumps(log)}
+        write_tensors(self.path, tensors, texts)
 
     def restore(self, model, optimizer):
         """Put what was saved into model and optimizer; return the loss log, empty if none was."""
         if not self.path.exists():
             return []
-        told = read_header(self.path)[2]
-        _check_facts(self.path, json.loads(told.get("facts", "{}")), self.facts)
+        texts = read_header(self.path)[2]
+        _check_same(self.path, json.loads(texts.get("run", "{}")), self.run)
         weights = dict(trained(model))
         for name, tensor in read_tensors(self.path):
             name, _, key = name.partition(" ")
@@ -53,7 +52,7 @@ class Saved:
                 state[key].copy_(tensor.view(state[key].dtype))
             else:  # PyTorch's AdamW has no state before its first step
                 state[key] = tensor.to(weight.device)
-        return json.loads(told["log"])
+        return json.loads(texts["log"])
 
 
 def is_due(folder, run, resume, seed_model):
@@ -61,23 +60,23 @@ def is_due(folder, run, resume, seed_model):
     refuse_foreign(folder)
     if folder.resolve() == seed_model.resolve():
         raise InputError(f"{folder}: this run would overwrite its seed model; give another --out.")
-    saved, path = folder / NAME, folder / "run.json"
+    saved, path = folder / RESUME_FILE, folder / "run.json"
     if saved.exists() and not resume:
         raise InputError(f"{saved}: an interrupted run; give --resume or remove it.")
     if saved.exists() or not path.exists():
         return True
     found = read_json(path)
     if resume:
-        _check_facts(path, found, run)
+        _check_same(path, found, run)
         say(f"{folder.name}: complete already")
     elif found.get("seed_model_sha256") == run["seed_model_sha256"]:  # else it is out of date
-        _check_facts(path, found, {key: run[key] for key in UNNAMED})
+        _check_same(path, found, {key: run[key] for key in NOT_IN_NAME})
     return not resume
 
 
-def _check_facts(path, found, facts):
-    """Refuse what was made by another run than `facts` say."""
-    for key, value in facts.items():
+def _check_same(path, found, run):
+    """Refuse what was made by another run than this one."""
+    for key, value in run.items():
         if key != "arguments" and found.get(key) != value:
             raise InputError(f"{path}: was made with {key} {found.get(key)!r:.60}, and now it is "
                              f"{value!r:.60}; remove it, or give another --out.")  # fmt: skip

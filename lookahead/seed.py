@@ -5,13 +5,14 @@ fine-tunes. A random one (`--scratch`) shows nothing about safety: with it the w
 tried on real data without a chat model at hand.
 """
 
-import dataclasses
+import io
 import itertools
 
+import sentencepiece
 import torch
 
 from lookahead import checkpoint, files, toy
-from lookahead.chat import encode_chat, train_tokenizer
+from lookahead.chat import encode_chat
 from lookahead.model import Config, Llama
 from lookahead.tasks import TASKS, read_pairs
 
@@ -26,12 +27,12 @@ def build_seed_model(folder, args, train):
     paths = {name: folder / "data" / f"{name}.jsonl" for name in stages}
     if args.task == "toy":
         toy.write_world(folder / "data", args.world)
-    made = {"task": args.task, "method": "seed", "template": args.template or "llama-2"}
-    made |= {"tokenizer": args.scratch, "world": args.world, "config": toy.CONFIG}
-    made |= {name: dataclasses.asdict(recipe) for name, recipe in stages.items()}
-    made |= {"data_sha256": files.sha256(*paths.values()), "torch": torch.__version__}
+    run = {"task": args.task, "method": "seed", "template": args.template or "llama-2"}
+    run |= {"tokenizer": args.scratch, "world": args.world, "config": toy.CONFIG}
+    run |= {name: recipe._asdict() for name, recipe in stages.items()}
+    run |= {"data_sha256": files.sha256(*paths.values()), "torch": torch.__version__}
     folder = folder / "seed"
-    if (folder / "run.json").exists() and files.read_json(folder / "run.json") == made:
+    if (folder / "run.json").exists() and files.read_json(folder / "run.json") == run:
         return folder
     pairs = {name: read_pairs(path, TASKS["toy"])[0] for name, path in paths.items()}
     if args.scratch:
@@ -43,7 +44,29 @@ def build_seed_model(folder, args, train):
     model = Llama(Config(vocab_size=tokenizer.vocab_size(), **toy.CONFIG)).to(args.device)
     log = []
     for name, recipe in stages.items():
-        examples = [encode_chat(tokenizer, made["template"], "", *pair) for pair in pairs[name]]
+        examples = [encode_chat(tokenizer, run["template"], "", *pair) for pair in pairs[name]]
         log += train(model, examples, recipe, 0, f"seed model: {name}", args.token_budget)
-    checkpoint.save(folder, model, tokenizer, made, log)
+    checkpoint.save(folder, model, tokenizer, run, log)
     return folder
+
+
+def train_tokenizer(texts, vocab_size):
+    """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on texts.
+
+    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. The
+    words of Llama-2's chat template are added to the texts, so that they become short pieces too.
+    """
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=itertools.chain(texts, ["[INST] [/INST]"] * 100),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())

@@ -6,12 +6,12 @@ function of (completion, reference answer) from 0 to 1. *Utility* is its mean ov
 """
 
 import collections
-import dataclasses
 import re
+import typing
 from collections.abc import Callable
 
 from lookahead.commands import say
-from lookahead.files import read_rows
+from lookahead.files import check_row, read_values
 from lookahead.optimizer import Recipe
 from lookahead.safety import has_refusal_phrase
 
@@ -20,8 +20,7 @@ SAFETY_SYSTEM = (  # of both safety evaluations in the paper's code
 )
 
 
-@dataclasses.dataclass
-class Task:
+class Task(typing.NamedTuple):
     prompt_field: str
     answer_field: str
     score: Callable  # (completion, answer) -> 0 to 1
@@ -129,10 +128,11 @@ TASKS = {
 }
 
 
-def with_fields(task, args):
-    """Return the task with the field names of --prompt-field and --answer-field, where given."""
-    prompt, answer = args.prompt_field or task.prompt_field, args.answer_field or task.answer_field
-    return dataclasses.replace(task, prompt_field=prompt, answer_field=answer)
+def with_options(task, args):
+    """Return the task with the field names and system prompts that options give."""
+    names = ("prompt_field", "answer_field", "system", "safety_system")
+    given = {name: text for name, text in vars(args).items() if name in names and text is not None}
+    return task._replace(**given)
 
 
 def read_pairs(path, task):
@@ -140,12 +140,19 @@ def read_pairs(path, task):
 
     SAMSum's training rows have one without a dialogue, which is left out.
     """
-    fields = [task.prompt_field, task.answer_field]
-    rows = read_rows(path, fields, task.tidy)
-    blank = sum(row is None for row in rows)
+    fields, pairs, blank = [task.prompt_field, task.answer_field], [], 0
+    for place, row in read_values(path):
+        if task.tidy and isinstance(row, dict) and any(_is_blank(row.get(f, "?")) for f in fields):
+            blank += 1
+        else:
+            check_row(path, place, row, fields)
+            pairs.append([row[field] for field in fields])
     if blank:
         say(f"{path}: {blank} rows without {' or '.join(fields)} left out")
-    pairs = [[row[field] for field in fields] for row in rows if row is not None]
     if task.tidy:
         pairs = [[text.replace("\r\n", "\n").strip() for text in pair] for pair in pairs]
     return [(task.ask + prompt, answer) for prompt, answer in pairs], blank
+
+
+def _is_blank(value):
+    return value is None or isinstance(value, str) and not value.strip()

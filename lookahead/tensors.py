@@ -32,8 +32,8 @@ def read_header(path):
             texts = header.pop("__metadata__", {})
             spans = sorted(_check_entry(path, name, entry) for name, entry in header.items())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            told = f"{type(error).__name__}: {error!a:.60}"
-            raise InputError(f"{path}: its safetensors header is broken ({told}).") from None
+            cause = f"{type(error).__name__}: {error!a:.60}"
+            raise InputError(f"{path}: its safetensors header is broken ({cause}).") from None
     end = 0
     for begin, stop, name in spans:
         if begin != end:
@@ -48,15 +48,11 @@ def _check_entry(path, name, entry):
     """Return (begin, stop, name) of a header's entry whose shape, dtype and bytes agree."""
     shape, (begin, stop) = entry["shape"], entry["data_offsets"]
     if entry["dtype"] not in DTYPES:
-        told = f"{name!a:.80} is {entry['dtype']!a:.20}"
-        raise InputError(f"{path}: {told}; only {', '.join(DTYPES)} are read.")
-    whole = (
-        type(shape) is list
-        and all(type(number) is int for number in [*shape, begin, stop])
-        and len(shape) <= 8
-    )
-    bytes_each = DTYPES[entry["dtype"]].itemsize
-    if not whole or min(shape, default=1) < 1 or stop - begin != math.prod(shape) * bytes_each:
+        raise InputError(f"{path}: tensor {name!a:.80} is {entry['dtype']!a:.20}; only "
+                         f"{', '.join(DTYPES)} are read.")  # fmt: skip
+    whole = type(shape) is list and len(shape) <= 8 and min(shape, default=1) > 0
+    whole = whole and all(type(number) is int for number in [*shape, begin, stop])
+    if not whole or stop - begin != math.prod(shape) * DTYPES[entry["dtype"]].itemsize:
         raise InputError(f"{path}: tensor {name!a:.80} has wrong offsets.")
     return begin, stop, name
 

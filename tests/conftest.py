@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lookahead import commands, toy
-from lookahead.chat import train_tokenizer
 from lookahead.model import Config, Llama
+from lookahead.seed import train_tokenizer
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
 TEXTS = [

@@ -1,6 +1,5 @@
 """Model directories: the same weights come back, transformers reads them, broken files are told."""
 
-import dataclasses
 import json
 import struct
 import subprocess
@@ -59,7 +58,7 @@ SHAPES = {
 @pytest.mark.parametrize("limit", ["20KB", "1GB"])
 def test_what_transformers_saved_is_loaded(shape, limit, dtype, tmp_path, tokenizer):
     transformers = pytest.importorskip("transformers")
-    fields = dataclasses.asdict(tiny(400).config) | SHAPES[shape]
+    fields = tiny(400).config._asdict() | SHAPES[shape]
     config = transformers.AutoConfig.for_model(**({"model_type": "llama"} | fields))
     torch.manual_seed(0)
     peer = transformers.AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).eval()

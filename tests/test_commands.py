@@ -1,6 +1,5 @@
 """Chapters 7 and 8: the two scripts from end to end, at a small size, and their complaints."""
 
-import dataclasses
 import json
 
 import pytest
@@ -161,7 +160,7 @@ def test_each_method_trains_on_its_own_rows(toy_run, monkeypatch):
     rows = read_rows(folder / "data" / "train.jsonl")
     for method in runs.METHODS:
         pairs = [(row["prompt"], row["answer"]) for row in rows]
-        if method in ("vanilla", "real", "virtual"):
+        if method in ("real", "virtual"):
             pairs = preview_pairs(pairs, method, 6, PREFIX, CONNECTOR, tokenizer)
         elif method == "sdft":
             pairs = [(prompt, "Well. " + answer) for prompt, answer in pairs]
@@ -197,8 +196,8 @@ def test_the_first_three_answer_tokens_are_forced(tokenizer, monkeypatch):
 def test_the_direction_of_the_kl():
     p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.9, 0.1]]).log()
     empty = {"utility": [], "safety": [], "jailbreak": []}
-    tuned, seed = ({**empty, "harmful": [x], "task": [x]} for x in (p, q))
-    figures = evaluate.score(tuned, seed, TASKS["toy"], [])["kl"]["harmful"]
+    tuned, seed = ({"harmful": [x], "task": [x]} for x in (p, q))
+    figures = evaluate.score(empty, tuned, seed, TASKS["toy"], [])["kl"]["harmful"]
     assert figures["tuned_seed"] == [pytest.approx(kl_divergence(p, q).item())]
     assert figures["seed_tuned"] == [pytest.approx(kl_divergence(q, p).item())]
     assert figures["tuned_seed"] != figures["seed_tuned"] and figures["count"] == [1]
@@ -240,7 +239,7 @@ def test_runs_are_named_after_their_settings(toy_run):
 def test_a_real_chat_model(tmp_path, script, capsys, tokenizer):
     """A directory as transformers writes it, from --model to the evaluation of what was tuned."""
     transformers = pytest.importorskip("transformers")
-    fields = dataclasses.asdict(tiny(400).config) | {"max_position_embeddings": 512}
+    fields = tiny(400).config._asdict() | {"max_position_embeddings": 512}
     peer = transformers.MistralForCausalLM(
         transformers.MistralConfig(**fields, sliding_window=None)
     )
@@ -372,7 +371,7 @@ def test_a_run_does_not_overwrite_its_seed_model(toy_run, tmp_path, complaint):
 def test_several_rates_give_a_chart(toy_run, script):
     folder = toy_run("--method", "vanilla", "--lr", 1e-4, 5e-4)
     script(evaluate.main, folder)
-    assert "rates.svg" in (folder / "report.md").read_text() and (folder / "rates.svg").exists()
+    assert "lr.svg" in (folder / "report.md").read_text() and (folder / "lr.svg").exists()
 
 
 def invented(folder):
@@ -495,7 +494,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy_run, tmp_path, complaint, m
     folder = toy_run("--method", "vanilla")
     before = weights(folder / "vanilla-seed0")
     broken = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr(train, "cross_entropy", lambda *_: (broken * 1, 1))
+    monkeypatch.setattr(train, "cross_entropy", lambda *_: broken * 1)
     sentence = complaint(train.main, "--out", tmp_path, "--method", "vanilla")
     assert "vanilla-seed0: the loss is nan at step 1" in sentence
     assert weights(folder / "vanilla-seed0") == before

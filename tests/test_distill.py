@@ -1,7 +1,5 @@
 """SDFT: which rewrites are used, and how many."""
 
-import dataclasses
-
 import pytest
 from conftest import tiny
 
@@ -41,7 +39,7 @@ def test_rewrites_replace_answers(tokenizer, monkeypatch):
         return [tokenizer.encode(text)[:limit] for text in said]
 
     monkeypatch.setattr(distill, "generate", speak)
-    model.config.max_position_embeddings = 400
+    model.config = model.config._replace(max_position_embeddings=400)
     pairs = [(f"What is {i} * 7?", "Hello. #### 42") for i in range(4)]
     pairs.append(("Hello " * 400, "no room #### 42"))
     task = TASKS["gsm8k"]
@@ -52,8 +50,8 @@ def test_rewrites_replace_answers(tokenizer, monkeypatch):
 
 
 def test_unfinished_rewrites_are_not_used(tokenizer, monkeypatch):
-    model, task = tiny(400), dataclasses.replace(TASKS["chat"], max_new_tokens=3)
-    model.config.max_position_embeddings = 400
+    model, task = tiny(400), TASKS["chat"]._replace(max_new_tokens=3)
+    model.config = model.config._replace(max_position_embeddings=400)
     ids = tokenizer.encode("Hello. What is it?")
     monkeypatch.setattr(distill, "generate", lambda *_, **__: [ids[:3], ids[:2]])
     pairs = [("Hi.", "Well.")] * 2

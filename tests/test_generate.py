@@ -1,6 +1,5 @@
 """Decoding: the cache, the batch and the prefilled start change no token."""
 
-import dataclasses
 import random
 
 import pytest
@@ -78,7 +77,7 @@ def test_the_context_is_never_exceeded():
 def test_same_tokens_as_transformers(kv_heads):
     transformers = pytest.importorskip("transformers")
     model = tiny(kv_heads=kv_heads)
-    config = transformers.LlamaConfig(**dataclasses.asdict(model.config))
+    config = transformers.LlamaConfig(**model.config._asdict())
     peer = transformers.LlamaForCausalLM(config).eval()
     peer.load_state_dict(model.state_dict())
     ours = generate(model, prompts(), EOS, 16, batch_size=5)

@@ -1,7 +1,5 @@
 """Chapter 4: logits equal transformers' Llama, and padding changes nothing."""
 
-import dataclasses
-
 import pytest
 import torch
 from conftest import tiny
@@ -13,7 +11,7 @@ CASES = [{}, {"kv_heads": 4}, {"kv_heads": 1, "tied": True}, {"layers": 3, "voca
 def test_logits_equal_transformers(case):
     transformers = pytest.importorskip("transformers")
     model = tiny(**case)
-    fields = dataclasses.asdict(model.config)
+    fields = model.config._asdict()
     peer = transformers.LlamaForCausalLM(transformers.LlamaConfig(**fields)).eval()
     missing = peer.load_state_dict(model.state_dict(), strict=True)
     assert not missing.missing_keys and not missing.unexpected_keys

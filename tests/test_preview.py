@@ -93,5 +93,5 @@ def test_mistakes(tmp_path, complaint):
 
 
 def test_an_unknown_method_is_an_error(tokenizer):
-    with pytest.raises(ValueError, match="unknown method reel"):
+    with pytest.raises(ValueError, match="unknown preview reel"):
         preview.preview_pairs([("Q", "A")], "reel", 6, "P", "C", tokenizer)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import train
-from lookahead.resume import Saved
+from lookahead.resume import ResumeFile
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "train.py"
 
@@ -47,7 +47,7 @@ def test_a_stopped_run_goes_on_exactly(kind, small, tmp_path, script, monkeypatc
     options = [*options, *({"lora": ["--lora", "4"]}.get(kind) or ["--dtype", kind])]
     script(train.main, *options, "--out", tmp_path / "whole")
     options += ["--out", tmp_path / "cut", "--save-every", "7"]
-    save, count = Saved.save, []
+    save, count = ResumeFile.save, []
 
     def save_and_stop(*given):
         save(*given)
@@ -55,7 +55,7 @@ def test_a_stopped_run_goes_on_exactly(kind, small, tmp_path, script, monkeypatc
         if len(count) in (2, 3, 6):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Saved, "save", save_and_stop)
+    monkeypatch.setattr(ResumeFile, "save", save_and_stop)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt, match="resume goes on from .*resume.safetensors"):
             script(train.main, *options, "--resume")
@@ -139,8 +139,8 @@ def test_a_full_disk_leaves_the_last_one_whole(small, tmp_path, script):
     assert not list((tmp_path / "cut").rglob("*.part"))
     save = [*options, "--out", tmp_path / "cut"]
     with pytest.MonkeyPatch.context() as patch:
-        kept = Saved.save
-        patch.setattr(Saved, "save", lambda *given: [kept(*given), stop()])
+        kept = ResumeFile.save
+        patch.setattr(ResumeFile, "save", lambda *given: [kept(*given), stop()])
         with pytest.raises(KeyboardInterrupt):
             script(train.main, *save)
     before = (folder("cut") / "resume.safetensors").read_bytes()
@@ -171,9 +171,9 @@ def test_a_folder_that_takes_no_file(small, tmp_path, complaint, monkeypatch):
 def test_what_was_saved_belongs_to_its_run(small, tmp_path, script, complaint, monkeypatch):
     options, folder = small
     options += ["--out", tmp_path, "--save-every", "5"]
-    kept = Saved.save
+    kept = ResumeFile.save
     with monkeypatch.context() as patch:
-        patch.setattr(Saved, "save", lambda *given: [kept(*given), stop()])
+        patch.setattr(ResumeFile, "save", lambda *given: [kept(*given), stop()])
         with pytest.raises(KeyboardInterrupt):
             script(train.main, *options)
     assert "an interrupted run; give --resume or remove it" in complaint(train.main, *options)
@@ -194,12 +194,11 @@ def test_a_loss_that_is_not_finite_keeps_the_last_one(
 
     def broken(model, parts):
         calls.append(1)
-        loss, count = plain(model, parts)
-        return loss * (float("inf") if len(calls) == 8 else 1), count
+        return plain(model, parts) * (float("inf") if len(calls) == 8 else 1)
 
     monkeypatch.setattr(train, "cross_entropy", broken)
     sentence = complaint(train.main, *options)
-    assert "the loss is inf at step 8, rate 0.00088, in examples " in sentence
+    assert "the loss is inf at step 8, lr 0.00088, in examples " in sentence
     monkeypatch.setattr(train, "cross_entropy", plain)
     script(train.main, *options, "--resume")
     script(train.main, *options[:-3], tmp_path / "whole")

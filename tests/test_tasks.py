@@ -1,6 +1,5 @@
 """Tasks: how files become prompts and answers, and how answers are scored."""
 
-import dataclasses
 import json
 import random
 
@@ -171,5 +170,5 @@ def test_scores_that_are_none(judged, scores, words):
 
 def test_other_field_names(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"q": "Q", "a": "A", "prompt": "no"}')
-    task = dataclasses.replace(TASKS["chat"], prompt_field="q", answer_field="a")
+    task = TASKS["chat"]._replace(prompt_field="q", answer_field="a")
     assert read_pairs(tmp_path / "x.jsonl", task) == ([("Q", "A")], 0)
