@@ -62,9 +62,10 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
             loss += group_loss.item()
             group_loss.backward()
         if not math.isfinite(loss):
-            numbers = [i for i, one in enumerate(examples, 1) if any(one is e for e in batch)]
+            numbers = {id(example): i for i, example in enumerate(examples, 1)}
+            those = sorted(numbers[id(example)] for example in batch)
             raise InputError(f"{name}: the loss is {loss} at step {step}, lr {lr:.2g}, in examples "
-                             f"{', '.join(map(str, numbers))}; try a lower --lr.")  # fmt: skip
+                             f"{str(those)[1:-1]}; try a lower --lr.")  # fmt: skip
         optimizer.step()
         optimizer.zero_grad()
 
