@@ -20,14 +20,7 @@ import torch
 
 from lookahead.chat import decode, encode_chat
 from lookahead.checkpoint import load, weight_files
-from lookahead.commands import (
-    InputError,
-    Parser,
-    add_machine_options,
-    best_dtype,
-    positive,
-    run_script,
-)
+from lookahead.commands import InputError, Parser, positive, run_script, words
 from lookahead.files import read_json, sha256, write_json
 from lookahead.generate import generate
 from lookahead.intervals import mean_score, wilson
@@ -47,8 +40,8 @@ def parse_arguments():
     parser.add_argument("folder", nargs="?", default="out/toy", help="default: %(default)s")
     add = parser.add_argument_group("data (the toy world brings its own)").add_argument
     add("--data", help="the task's test rows, JSONL or a JSON array")
-    add("--prompt-field", metavar="NAME", help="of the test rows (what the task's own data have)")
-    add("--answer-field", metavar="NAME", help="of the test rows (likewise)")
+    add("--prompt-field", type=words, metavar="NAME", help="of the test rows (the task's own)")
+    add("--answer-field", type=words, metavar="NAME", help="of the test rows (likewise)")
     add("--harmful", help="harmful requests, for RSR (default: those of --harmful-answers): rows "
         "with `prompt` or `instruction`, or lists of chat messages")  # fmt: skip
     add("--harmful-answers", help="the same with answers (`answer` or `output`), for JSR and KL")
@@ -59,11 +52,9 @@ def parse_arguments():
     add = parser.add_argument_group("another judge").add_argument
     add("--scores", metavar="FILE", help="add scores from 1 to 5 to what was evaluated before: a "
         "JSON object of lists, {\"RUN-safety\": [...], \"RUN-jailbreak\": [...]}")  # fmt: skip
-    add = add_machine_options(parser)
+    add = parser.add_machine_options()
     add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s)")
-    args = parser.parse_args()
-    args.dtype = args.dtype or best_dtype(args.device)
-    return args
+    return parser.parse_args()
 
 
 def find_models(folder):
@@ -114,8 +105,8 @@ def measure(model, tokenizer, run, task, data, batch_size):
     def complete(kind, pairs, system, max_new_tokens, forced=0):
         prompts = []
         for prompt, answer in pairs:
-            ids, start = encode_chat(tokenizer, template, system, prompt, answer or "")
-            prompts.append(ids[: min(start + forced, len(ids) - 1)])  # EOS is never forced
+            ids, start = encode_chat(tokenizer, template, system, prompt, answer if forced else "")
+            prompts.append(ids[:-1][: start + forced])  # without EOS
         name = f"{run['name']}: {kind}"
         answers = generate(model, prompts, tokenizer.eos_id(), max_new_tokens, batch_size, name)
         return [decode(tokenizer, ids) for ids in answers]

@@ -31,6 +31,7 @@ from lookahead.resume import ResumeFile, is_due
 from lookahead.runs import all_runs, prepare, run_name, setting_of
 from lookahead.seed import build_seed_model
 from lookahead.tasks import TASKS, read_pairs, with_options
+from lookahead.toy import write_world
 
 
 def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entropy, saved=None):
@@ -73,23 +74,23 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
         seconds = time.monotonic() - started
         log.append({"step": step, "loss": loss, "tokens": seen, "seconds": round(seconds, 3)})
         progress.show(step, f"loss {loss:.3f}  {seen / seconds:,.0f} tokens/s")
-        last, due = step == len(batches), saved and saved.every and step % saved.every == 0
-        if (last or due) and not all(weight.isfinite().all() for weight in model.parameters()):
+        last, save_now = step == len(batches), saved and saved.every and step % saved.every == 0
+        if (last or save_now) and not all(weight.isfinite().all() for weight in model.parameters()):
             raise InputError(f"{name}: weights are not finite at step {step}; try a lower --lr.")
-        if due and not last:
+        if save_now and not last:
             saved.save(model, optimizer, log)
             started = time.monotonic() - seconds  # writing is not training
     return log
 
 
-def fine_tune(run, examples, seed_model, folder, args):
+def fine_tune(run, examples, counts, seed_model, folder, args):
     """Fine-tune the seed model on a run's examples and write its directory."""
     gc.collect()  # the run before may have left references in circles, and its memory is needed
     name, recipe = run_name(run), Recipe(**{field: run[field] for field in Recipe._fields})
     saved = ResumeFile(folder / name, args.save_every, run)
     model, tokenizer = checkpoint.load(seed_model, args.device, getattr(torch, args.dtype))
     model.recompute = args.recompute
-    measured = {"loss_before": loss_by_position(model, examples, args.token_budget)}
+    measured = counts | {"loss_before": loss_by_position(model, examples, args.token_budget)}
     if recipe.lora:
         add_lora(model, recipe.lora, run["seed"])
     loss_of = LOSSES.get(run["method"], cross_entropy)
@@ -110,21 +111,22 @@ def fine_tune(run, examples, seed_model, folder, args):
 def main():
     args = read_options(__doc__)
     task, folder = with_options(TASKS[args.task], args), pathlib.Path(args.out) / args.task
-    given = read_pairs(args.data, task) if args.data else None  # a mistake is told at once
+    if args.task == "toy":
+        write_world(folder / "data", args.world)
+        args.data = args.data or str(folder / "data" / "train.jsonl")
+    pairs, blank = read_pairs(args.data, task)  # before a seed model is built: it may be mistaken
     seed_model = pathlib.Path(args.model or build_seed_model(folder, args, train))
     args.template = choose_template(seed_model, args.template)
     if args.model:
         say(f"chat template: {args.template}")
-    args.data = args.data or str(folder / "data" / "train.jsonl")
-    pairs, blank = given or read_pairs(args.data, task)
     runs = all_runs(args, task, seed_model, folder)
-    due = [run for run in runs if is_due(folder / run_name(run), run, args.resume, seed_model)]
-    if due:
+    todo = [run for run in runs if is_due(folder / run_name(run), run, args.resume, seed_model)]
+    if todo:
         examples, counts = prepare(pairs[: args.limit], runs, task, seed_model, args)
-    for run in due:
+    for run in todo:
         setting = setting_of(run)
-        run |= counts[setting] | {"blank": blank}
-        fine_tune(run, examples[setting], seed_model, folder, args)
+        left = counts[setting] | {"blank": blank}
+        fine_tune(run, examples[setting], left, seed_model, folder, args)
     print(f"{folder} is ready for: python evaluate.py {folder}")
 
 

@@ -3,7 +3,7 @@
     python bench/lengths.py train.jsonl test.jsonl tokenizer.model
 
 One pair (prompt, answer with EOS) a row, in file order: the first 640 training rows, the whole test
-split. Llama-2's tokenizer and chat format, the task's system prompt.
+split. Llama-2's tokenizer and chat template, the task's system prompt.
 """
 
 import json

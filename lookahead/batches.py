@@ -44,9 +44,8 @@ def micro_batches(batch, token_budget):
 def pad(examples, device="cpu"):
     """Pad on the right; return tokens (B, T) and `supervised` (B, T), true at answer tokens.
 
-    An example may carry more than (ids, start), tensors with one number for each answer token
-    (constrained SFT: the seed model's log p). They follow, joined in the order of
-    `tokens[supervised]`.
+    An example may carry more than (ids, start): tensors with a number for each answer token, as in
+    constrained SFT. They are joined and returned too, in the order of `tokens[supervised]`.
 
     >>> tokens, supervised = pad([([1, 5, 6, 2], 2), ([1, 7, 2], 1)])
     >>> tokens.tolist(), supervised.int().tolist()
@@ -59,5 +58,5 @@ def pad(examples, device="cpu"):
         row[: len(ids)] = torch.tensor(ids)
     column = torch.arange(tokens.size(1))
     supervised = (column >= starts[:, None]) & (column < lengths[:, None])
-    more = zip(*(rest for _, _, *rest in examples))
-    return tokens.to(device), supervised.to(device), *(torch.cat(x).to(device) for x in more)
+    extras = zip(*(more for _, _, *more in examples))
+    return tokens.to(device), supervised.to(device), *(torch.cat(x).to(device) for x in extras)

@@ -9,8 +9,6 @@ import os
 import sys
 import time
 
-import torch
-
 quiet = False  # set by --quiet
 
 
@@ -24,6 +22,18 @@ class InputError(Exception):
     """A mistake in what the user gave; its text is one sentence for standard error."""
 
 
+def _device(name):
+    """Read an option's device, and try it."""
+    import torch  # not above: whoever takes the preview alone needs no torch
+
+    try:
+        if torch.empty(1, device=name).device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
+    except (RuntimeError, AssertionError):
+        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine") from None
+    return name
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one sentence too."""
 
@@ -32,10 +42,24 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=as_written)
         self.add_argument("--quiet", action="store_true", help="only results and errors")
 
+    def add_machine_options(self):
+        """Add --device and --dtype; return the function that adds more options to their group."""
+        import torch
+
+        add = self.add_argument_group("machine").add_argument
+        there = {"cuda": torch.cuda, "mps": torch.backends.mps}
+        best = next((name for name, kind in there.items() if kind.is_available()), "cpu")
+        add("--device", type=_device, default=best, help="here: %(default)s")
+        add("--dtype", choices=["float32", "bfloat16"], help="of the weights (bfloat16 on a GPU, "
+            "where training keeps an exact float32 master beside; else float32)")  # fmt: skip
+        return add
+
     def parse_args(self):
         global quiet
         args = super().parse_args()
         quiet = args.quiet
+        if "dtype" in args and args.dtype is None:
+            args.dtype = "bfloat16" if args.device.startswith("cuda") else "float32"
         return args
 
     def error(self, message):
@@ -61,32 +85,6 @@ def words(text):
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; give some words")
     return text
-
-
-def best_dtype(device):
-    """Return the name of the dtype in which weights are held on a device."""
-    return "bfloat16" if device.startswith("cuda") else "float32"
-
-
-def _device(name):
-    """Read an option's device, and try it."""
-    try:
-        if torch.empty(1, device=name).device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError
-    except (RuntimeError, AssertionError):
-        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine") from None
-    return name
-
-
-def add_machine_options(parser):
-    """Add --device and --dtype; return the function that adds more options to their group."""
-    add = parser.add_argument_group("machine").add_argument
-    there = {"cuda": torch.cuda, "mps": torch.backends.mps}
-    best = next((name for name, kind in there.items() if kind.is_available()), "cpu")
-    add("--device", type=_device, default=best, help="here: %(default)s")
-    add("--dtype", choices=["float32", "bfloat16"], help="of the weights (bfloat16 on a GPU, where "
-        "training keeps an exact float32 master beside; else float32)")  # fmt: skip
-    return add
 
 
 def run_script(main):

@@ -31,7 +31,7 @@ def read_values(path):
     Blank lines are skipped. The place, a line or row with its number, is for complaints.
     """
     text = read_text(path)
-    several = re.search(r"\][^\S\n]*\n\s*\[", text)  # lines that each hold an array: no comma
+    several = re.search(r"\][^\S\n]*\n\s*[\[{]", text)  # lines of arrays: no comma between
     if text.lstrip().startswith("[") and not several:
         values = [(f"row {i}", value) for i, value in enumerate(_parse(text, path), 1)]
     else:
@@ -100,13 +100,11 @@ def whole_file(path, mode="w"):
 
 
 def write_rows(path, rows):
-    """Write dictionaries as JSONL."""
     with whole_file(path) as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def write_json(path, value, indent=1):
-    """Write one JSON value, indented for the eye."""
     with whole_file(path) as file:
         file.write(json.dumps(value, indent=indent) + "\n")
 

@@ -86,7 +86,7 @@ def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="genera
         end = first + len(rows)
         tokens, _ = pad([(prompts[i], 0) for i in rows], weight.device)  # (B, T)
         lengths = torch.tensor([len(prompts[i]) for i in rows], device=weight.device)
-        states = model.hidden(tokens, cache=cache)
+        (states,) = model.hidden([tokens], cache=cache)
         states = states[torch.arange(len(rows), device=weight.device), lengths - 1]  # (B, D)
         while True:
             chosen, running = model.lm_head(states).argmax(-1), []  # (B,)
@@ -101,6 +101,6 @@ def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="genera
             if len(running) < len(rows):
                 kept = cache.keep(running)
                 rows, chosen, lengths = [rows[i] for i in kept], chosen[kept], lengths[kept]
-            states = model.hidden(chosen[:, None], lengths[:, None], cache)[:, 0]
+            states = model.hidden([chosen[:, None]], lengths[:, None], cache)[0][:, 0]
             lengths = lengths + 1
     return answers

@@ -49,8 +49,8 @@ def student(values):
 
 
 def mean_rate(rates):
-    """Return several seeds' rates as one, or None when one of them has no data."""
-    if None in rates or not rates:
+    """Return several seeds' rates as one, or None when there are none."""
+    if not rates:
         return None
     values = [rate["value"] for rate in rates]
     mean, half = statistics.fmean(values), student(values)

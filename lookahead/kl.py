@@ -33,7 +33,7 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
     for first in range(0, len(order), batch_size):
         part = order[first : first + batch_size]
         tokens, _ = pad([examples[i] for i in part], weight.device)
-        for i, states in zip(part, model.hidden(tokens).float()):  # (T, D) each
+        for i, states in zip(part, model.hidden([tokens])[0].float()):  # (T, D) each
             ids, start = examples[i]
             states = states[start - 1 : len(ids) - 1]  # the state at t predicts the token at t + 1
             result[i] = F.linear(states, weight).log_softmax(-1).cpu()

@@ -24,7 +24,7 @@ def answer_logits(model, parts):
     state at t predicts the token at t + 1, hence the shift by one. The head is applied at these
     states only: at the others it would cost as much and be thrown away.
     """
-    states, targets = model.hidden_of_parts([tokens for tokens, *_ in parts]), []
+    states, targets = model.hidden([tokens for tokens, *_ in parts]), []
     for i, (tokens, supervised, *_) in enumerate(parts):
         states[i] = states[i][:, :-1][supervised[:, 1:]]
         targets.append(tokens[:, 1:][supervised[:, 1:]])
@@ -43,9 +43,9 @@ def constrained_sft(model, parts, betas=BETAS):
         sum over t of  (2 / beta_t) * softplus(beta_t * (log p_seed(y_t) - log p(y_t)))
 
     A part's third member has the seed model's log p of its answer tokens (see `answer_log_probs`).
-    The gradient is cross-entropy's, weighted by 2 sigmoid(beta_t (log p_seed - log p)): 1 at the
-    start, and falling as a token becomes likelier than it was for the seed model, faster where beta
-    is larger. The authors' code keeps that weight above 0.001; this is the formula.
+    The gradient is cross-entropy's, weighted by 2 sigmoid(beta_t (log p_seed - log p)). The weight
+    is 1 before the first step and tends to 0 as a token becomes likelier than it was for the seed
+    model. The authors' code keeps it above 0.001; this is the formula.
     """
     logits, targets = answer_logits(model, parts)
     gained = -F.cross_entropy(logits.float(), targets, reduction="none")
@@ -66,12 +66,12 @@ def answer_log_probs(model, examples, token_budget, name=None):
     """
     found, progress = {}, Progress(name, len(examples))
     numbered = [(ids, start, i) for i, (ids, start, *_) in enumerate(examples)]
-    for part in micro_batches(numbered, token_budget):
-        batch = pad([(ids, start) for ids, start, _ in part], model.lm_head.weight.device)
-        logits, targets = answer_logits(model, [batch])
+    for rows in micro_batches(numbered, token_budget):
+        part = pad([(ids, start) for ids, start, _ in rows], model.lm_head.weight.device)
+        logits, targets = answer_logits(model, [part])
         log_probs = -F.cross_entropy(logits.float(), targets, reduction="none")
-        lengths = [len(ids) - start for ids, start, _ in part]
-        found |= {i: values for (_, _, i), values in zip(part, log_probs.split(lengths))}
+        lengths = [len(ids) - start for ids, start, _ in rows]
+        found |= {i: values for (_, _, i), values in zip(rows, log_probs.split(lengths))}
         if name:
             progress.show(len(found))
     return [found[i] for i in range(len(examples))]

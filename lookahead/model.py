@@ -3,7 +3,7 @@
 A decoder of identical blocks: RMSNorm, causal self-attention with rotary positions (RoPE) and
 grouped queries, RMSNorm, SwiGLU. Parameter names are those of Hugging Face's Llama, so weights load
 without a mapping. `Llama(config)(tokens)` always returns logits (B, T, V); training, which needs
-the vocabulary only at answer positions, calls `hidden_of_parts` and applies `lm_head` to what it
+the vocabulary only at answer positions, calls `hidden` and applies `lm_head` to what it
 selects. Left out: dropout, biases, RoPE scaling, sliding windows, tensor parallelism.
 
 The key/value cache of decoding is in `generate.py`.
@@ -133,44 +133,32 @@ class Llama(nn.Module):
             if parameter.dim() == 2:  # the gains of RMSNorm stay at one
                 nn.init.normal_(parameter, std=0.02)
 
-    def hidden(self, tokens, positions=None, cache=None):
-        """Return the final hidden states (B, T, D) of tokens (B, T), before the head.
+    def hidden(self, parts, positions=None, cache=None):
+        """Return the final hidden states (B, T, D) of each part, tokens (B, T), before the head.
 
-        Without positions the rows start at position 0 and attention is causal. Rows are padded on
-        the right, and no real token attends to a later pad, so no mask is needed. A cache is filled
-        by such a first pass; with positions too, row b's tokens stand at positions[b] and see what
-        the cache holds up to there.
+        Rows are padded on the right and attention is causal, so no real token attends to a later
+        pad, and no mask is needed. The parts go through the blocks side by side: in backward a
+        block's gradients from all of them are complete before those of the block below begin, and
+        can be used and freed at once.
+
+        In generation there is one part and a cache. The first pass fills it; after that row b's
+        tokens stand at `positions` (B, T) and see the cache's slots up to there.
         """
-        first = positions is None
-        if first:
-            positions = torch.arange(tokens.size(1), device=tokens.device).expand_as(tokens)
-        if cache is not None:
-            cache.advance(positions, first)
-        x = self.model.embed_tokens(tokens)
-        cos, sin = (angle.to(x.dtype) for angle in _rotary_angles(self.config, positions))
-        for block in self.model.layers:
-            x = block(x, cos, sin, cache)
-        return self.model.norm(x)
-
-    def hidden_of_parts(self, parts):
-        """Return the hidden states (B, T, D) of each part, tokens (B, T), for training.
-
-        The parts go through the blocks side by side. So in backward a block's gradients from all of
-        them are complete before those of the block below begin, and can be used and freed at once.
-        """
-        states, angles = [], []
+        first, states, angles = positions is None, [], []
         for tokens in parts:
+            if first:
+                positions = torch.arange(tokens.size(1), device=tokens.device)[None]
+            if cache is not None:
+                cache.advance(positions.expand_as(tokens), first)
             states.append(self.model.embed_tokens(tokens))
-            positions = torch.arange(tokens.size(1), device=tokens.device)[None]
             angles.append([a.to(states[-1].dtype) for a in _rotary_angles(self.config, positions)])
         for block in self.model.layers:
             if self.recompute:
-                block = functools.partial(
-                    checkpoint, block, use_reentrant=False, preserve_rng_state=False
-                )
-            states = [block(x, *angle, None) for x, angle in zip(states, angles)]
+                once_more = {"use_reentrant": False, "preserve_rng_state": False}
+                block = functools.partial(checkpoint, block, **once_more)
+            states = [block(x, *angle, cache) for x, angle in zip(states, angles)]
         return [self.model.norm(x) for x in states]
 
     def forward(self, tokens):
         """Return logits (B, T, V) of tokens (B, T); those at t score the token at t + 1."""
-        return self.lm_head(self.hidden(tokens))
+        return self.lm_head(self.hidden([tokens])[0])

@@ -76,7 +76,7 @@ class SplitAdamW:
     weight: joined, stepped, and split again, 10 bytes a parameter with the moments, where float32
     training takes 16. Each parameter steps as soon as its gradient is complete, and the gradient is
     freed: never are all gradients in memory. So there must be one backward a step, over the whole
-    batch (`Llama.hidden_of_parts`).
+    batch (`Llama.hidden`).
 
     `moment` is the dtype of the first moment; with torch.float32 the masters follow
     torch.optim.AdamW bit for bit.

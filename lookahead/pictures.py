@@ -5,7 +5,6 @@ They are rectangles, lines and labels, so a plotting library is not needed.
 
 import html
 import math
-import textwrap
 
 from lookahead.files import whole_file
 
@@ -39,7 +38,8 @@ def bar_chart(path, panels, unit):
     `panels` is {title: {name: {group: (value, low, high)}}}: axes for each title, a colour for each
     name, a place on the axis for each group.
     """
-    names, parts, x = list(next(iter(panels.values()))), [], LEFT
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    parts, x = [], LEFT
     for i, name in enumerate(names):  # the legend
         parts += [_box(x, 9, 12, 12, i), _label(x + 17, 20, name, "start")]
         x += 40 + 8 * len(name)
@@ -56,10 +56,10 @@ def bar_chart(path, panels, unit):
             parts.append(f'<path d="M{LEFT} {y:.1f}h{WIDTH}" stroke="#dddddd"/>')
             parts.append(_label(LEFT - 6, y + 4, f"{ceiling * i / 4:.3g}", "end", 12))
         for k, group in enumerate(groups):
-            words = textwrap.shorten(str(group), 28, placeholder="…")
+            words = str(group) if len(str(group)) < 28 else str(group)[:26] + "…"
             parts.append(_label(LEFT + slot * (k + 0.5), bottom + 18, words))
             for i, name in enumerate(names):
-                if group in series[name]:
+                if group in series.get(name, ()):
                     value, low, high = (scale * v for v in series[name][group])
                     x = LEFT + slot * (k + 0.1) + width * i
                     parts.append(_box(x, bottom - value, width, value, i))

@@ -72,7 +72,7 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("source", help="JSONL file, or a JSON array of objects")
     parser.add_argument("target", help="JSONL file to write; other fields are kept as they are")
-    parser.add_argument("--mode", choices=["real", "virtual"], required=True)
+    parser.add_argument("--mode", choices=PREVIEWS, required=True, help="the method")
     parser.add_argument("--m", type=positive, default=6, help="answer tokens to show (paper: 6)")
     parser.add_argument(
         "--prefix", type=words, default=PREFIX, help="P (paper's code: %(default)r)"

@@ -38,7 +38,7 @@ def print_report(folder, results):
     print(as_text(rate_table(rows, tables.COMPARED)) + "\n")
     for words in (CAPTION, *verdicts(rows), *_notes(results["runs"])):
         print(textwrap.fill(words, 80))
-    for which, title in tables.KLS.items():
+    for which, title in tables.KL_TITLES.items():
         if rows[0][which] and "tuned_seed" in which:
             print(f"\n{title}, nats by position; bars: position 1")
             print(as_text(position_table(rows[1:], which)) + "\n" + _terminal_bars(rows[1:], which))
@@ -56,9 +56,9 @@ def _charts(rows):
 
     nats = "answer position; nats"
     for name, pairs in (("kl", "harmful"), ("kl-task", "task")):
-        titles = {key: title for key, title in tables.KLS.items() if key[0] == pairs}
+        titles = {key: title for key, title in tables.KL_TITLES.items() if key[0] == pairs}
         yield name, f"{nats}, 95 % intervals", by_position(titles)
-    yield "loss", f"{nats}, mean of up to 128 rows", by_position(tables.LOSSES)
+    yield "loss", f"{nats}, mean of up to 128 rows", by_position(tables.LOSS_TITLES)
     for field in ("lr", *tables.PREVIEW):
         yield field, "percent, 95 % intervals", dict(ablations(rows, field))
 
@@ -74,17 +74,22 @@ def ablations(rows, field):
             groups.setdefault(str([row[key] for key in others]), []).append(row)
     for members in groups.values():
         if len(members) > 1:
-            title = min((row["label"] for row in members), key=len) + f", by {field}"
+            labels = [row["label"].replace(f"-{field}{row[field]}", "") for row in members]
             if field in tables.PREVIEW:
                 members = tables.vanilla_of(members[0], rows) + members
-            names, bars = [row[field] or "vanilla" for row in members], {}
+            names, bars = [_value(row[field]) for row in members], {}
             for key in tables.COMPARED:
                 if all(row[key] for row in members):
                     ends = [
                         [100 * row[key][k] for k in ("value", "low", "high")] for row in members
                     ]
                     bars[tables.RATES[key]] = dict(zip(names, ends))
-            yield title, bars
+            yield f"{min(labels, key=len)}, by {field}", bars
+
+
+def _value(value):
+    """Return how a preview's m, prefix or connector, or a learning rate, is called in a picture."""
+    return "vanilla" if value is None else str(value).strip() or repr(value)
 
 
 def _answers(folder, runs):
@@ -117,7 +122,7 @@ def write_report(folder, results):
     parts.append(f"System prompts: {results['system']!r} for utility, "
                  f"{results['safety_system']!r} for RSR and JSR.")  # fmt: skip
     parts += _notes(results["runs"])
-    for which, title in (tables.KLS | tables.LOSSES).items():
+    for which, title in (tables.KL_TITLES | tables.LOSS_TITLES).items():
         if rows[1][which]:
             parts += [f"{title}, in nats", as_markdown(position_table(rows[1:], which))]
     for name, unit, panels in _charts(rows[1:]):

@@ -82,7 +82,7 @@ def prepare(pairs, runs, task, seed_model, args):
     for setting in settings:
         version = rewritten if setting.method == "sdft" else pairs
         if setting.method in PREVIEWS:
-            version = preview_pairs(pairs, *setting, tokenizer)
+            version = preview_pairs(pairs, **setting._asdict(), tokenizer=tokenizer)
         examples[setting] = [encode_chat(*chat, *pair) for pair in version]
     context = checkpoint.read_config(seed_model / "config.json").max_position_embeddings
     fits = _rows_that_fit(examples.values(), min(runs[0]["max_length"], context))

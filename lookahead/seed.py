@@ -20,13 +20,12 @@ from lookahead.tasks import TASKS, read_pairs
 def build_seed_model(folder, args, train):
     """Return the directory FOLDER/seed of a seed model; make it when it is not there.
 
-    `args` are the options of train.py and `train` is its training loop. A model that is there is
-    taken when its `run.json` says that the same options, data and packages made it.
+    `args` are the options of train.py and `train` is its training loop; the toy world's files are
+    in FOLDER/data. A model that is there is taken when its `run.json` says that the same options,
+    data and packages made it.
     """
     stages = toy.STAGES if args.task == "toy" else {}
     paths = {name: folder / "data" / f"{name}.jsonl" for name in stages}
-    if args.task == "toy":
-        toy.write_world(folder / "data", args.world)
     run = {"task": args.task, "method": "seed", "template": args.template or "llama-2"}
     run |= {"tokenizer": args.scratch, "world": args.world, "config": toy.CONFIG}
     run |= {name: recipe._asdict() for name, recipe in stages.items()}

@@ -11,14 +11,14 @@ from lookahead.intervals import compare, mean_rate, student
 RATES = {"rsr": "RSR", "jsr": "JSR", "utility": "utility", "rsr_judged": "RSR, judge"}
 RATES |= {"jsr_judged": "JSR, judge", "refusal_phrase": "phrase", "over_refusal": "over-ref."}
 COMPARED = ("rsr", "jsr", "utility", "rsr_judged", "jsr_judged")
-KLS = {
+KL_TITLES = {
     ("harmful", "tuned_seed"): "KL(tuned || seed) on harmful pairs",
     ("harmful", "seed_tuned"): "KL(seed || tuned) on harmful pairs",
     ("task", "tuned_seed"): "KL(tuned || seed) on the task's own pairs",
     ("task", "seed_tuned"): "KL(seed || tuned) on the task's own pairs",
 }
-LOSSES = {"loss_before": "Loss of training rows before training",
-          "loss_after": "Loss of training rows after training"}  # fmt: skip
+LOSS_TITLES = {"loss_before": "Loss of training rows before training",
+               "loss_after": "Loss of training rows after training"}  # fmt: skip
 PREVIEW = ("m", "prefix", "connector")
 SHARED = ("lr", "epochs", "batch_size", "schedule", "beta1", "max_length", "lora", "limit")
 SHARED += ("dtype", "system", "examples", "data_sha256")  # by runs that can be compared
@@ -54,9 +54,9 @@ def summarise(runs):
         row |= {"label": label, "seeds": len(members), "slower": None}
         for key in RATES:  # a judge may have scored some of the seeds only
             row[key] = mean_rate([run[key] for run in members if run.get(key)])
-        for pairs, direction in KLS:
+        for pairs, direction in KL_TITLES:
             row[pairs, direction] = _mean_kl([run["kl"][pairs] for run in members], direction)
-        for key in LOSSES:  # the seed model has none
+        for key in LOSS_TITLES:  # the seed model has none
             means = map(statistics.fmean, zip(*(run.get(key) or [] for run in members)))
             row[key] = {k: (mean, mean, mean) for k, mean in enumerate(means, 1)}
         seconds = [run.get("seconds_per_epoch") for run in members]

@@ -124,7 +124,7 @@ TASKS = {
         recipe=Recipe(max_length=1024),
         system="You are a helpful assistant for dialog summarization.",
     ),
-    "chat": Task("prompt", "answer", rouge_1),  # any prompts and answers
+    "chat": Task("prompt", "answer", rouge_1),
 }
 
 

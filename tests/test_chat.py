@@ -1,4 +1,4 @@
-"""Chapter 2: ids of the chat format, what is supervised, and text that cannot become structure."""
+"""Chapter 2: ids of chat templates, what is supervised, and text that cannot become structure."""
 
 import json
 

@@ -12,6 +12,7 @@ from lookahead import options, runs, toy
 from lookahead.batches import pad, shuffled_batches
 from lookahead.chat import encode_chat
 from lookahead.checkpoint import load
+from lookahead.commands import InputError
 from lookahead.files import read_rows
 from lookahead.kl import kl_divergence
 from lookahead.losses import answer_log_probs, constrained_sft, cross_entropy
@@ -205,7 +206,7 @@ def test_the_direction_of_the_kl():
 
 def test_a_forks_own_method_is_evaluated(toy_run, script, monkeypatch):
     monkeypatch.setattr(options, "METHODS", ("vanilla", "mine"))
-    monkeypatch.setattr(runs, "preview_pairs", lambda pairs, *_: pairs)
+    monkeypatch.setattr(runs, "preview_pairs", lambda pairs, **_: pairs)
     folder = toy_run("--method", "mine", "vanilla")
     script(evaluate.main, folder, "--limit", 4)
     methods = [run["method"] for run in results_of(folder)["runs"]]
@@ -515,3 +516,11 @@ def test_evaluate_complains(tmp_path, complaint):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "run.json").write_text("[]")
     assert "expected a JSON object" in complaint(evaluate.main, tmp_path)
+
+
+def test_a_row_too_long_in_one_version_is_left_out_of_all():
+    short, long = ([0] * 5, 2), ([0] * 50, 2)
+    versions = [short, short, long], [short, long, short]
+    assert runs._rows_that_fit(versions, 40) == [True, False, False]
+    with pytest.raises(InputError, match="none of 3 rows fits in 4 tokens"):
+        runs._rows_that_fit(versions, 4)

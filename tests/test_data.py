@@ -136,7 +136,7 @@ hypothesis = pytest.importorskip("hypothesis")
 given, st = hypothesis.given, hypothesis.strategies
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 FREELY = hypothesis.settings(
-    deadline=None, max_examples=150,
+    deadline=None, max_examples=150, derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
@@ -145,7 +145,11 @@ FREELY = hypothesis.settings(
 @given(prompt=TEXT, answer=TEXT, template=st.sampled_from(sorted(TEMPLATES)))
 def test_supervised_are_the_answer_and_eos(tokenizer, prompt, answer, template):
     ids, start = encode_chat(tokenizer, template, "Be kind.", prompt, answer)
-    assert tokenizer.decode(ids[start:-1]) == answer and ids[-1] == tokenizer.eos_id()
+    line = (
+        "\n" if template == "zephyr" else ""
+    )  # a text's first space is only kept behind something
+    assert tokenizer.decode(tokenizer.encode(line) + ids[start:-1]) == line + answer
+    assert ids[-1] == tokenizer.eos_id()
     assert ids[:start] == encode_chat(tokenizer, template, "Be kind.", prompt)[0]
     assert ids[start:-1].count(tokenizer.eos_id()) == 0
 

@@ -3,6 +3,8 @@
 import ast
 import pathlib
 import re
+import subprocess
+import sys
 
 import lookahead
 
@@ -63,3 +65,8 @@ def test_public_functions_are_used_elsewhere():
         for node in ast.parse(texts[path]).body:
             if isinstance(node, ast.FunctionDef) and node.name != "main" and node.name[0] != "_":
                 assert re.search(rf"\b{node.name}\b", others), f"{path.name}: {node.name}"
+
+
+def test_the_preview_needs_no_torch():
+    code = "import sys, lookahead.preview; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -36,7 +36,7 @@ def test_mean_over_seeds_has_the_wider_interval():
     half = 4.30 * 0.2 / 3**0.5
     assert apart["value"] == pytest.approx(0.4)
     assert (apart["low"], apart["high"]) == (0, pytest.approx(0.4 + half))
-    assert mean_rate([None, None]) is None
+    assert mean_rate([]) is None
 
 
 def test_mean_of_fine_scores():

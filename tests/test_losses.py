@@ -59,6 +59,8 @@ def test_cutting_a_batch_changes_nothing():
 
 def test_parts_side_by_side_are_the_whole_batch():
     model, batch = tiny(), examples(64)
+    _, targets = answer_logits(model, [pad(part) for part in micro_batches(batch, 200)])
+    assert sorted(targets.tolist()) == sorted(i for ids, start in batch for i in ids[start:])
     whole, _ = gradients(model, batch, [batch])
     model.zero_grad()
     loss = cross_entropy(model, [pad(part) for part in micro_batches(batch, 200)])

@@ -114,11 +114,32 @@ def test_ablations():
     runs += [run(p, method="virtual", prefix=p) for p in "ab"]
     rows = summarise(runs)[1:]
     ((title, bars),) = ablations(rows, "m")
-    assert title == "real-m1, by m" and list(bars) == ["RSR", "utility"]  # JSR has no data
-    assert list(bars["RSR"]) == ["vanilla", 1, 2, 4]
+    assert title == "real, by m" and list(bars) == ["RSR", "utility"]  # JSR has no data
+    assert list(bars["RSR"]) == ["vanilla", "1", "2", "4"]
     assert [bar[0] for bar in bars["RSR"].values()] == [1, 10, 20, 40]
-    assert bars["RSR"][4][1:] == [100 * rows[4]["rsr"]["low"], 100 * rows[4]["rsr"]["high"]]
+    assert bars["RSR"]["4"][1:] == [100 * rows[4]["rsr"]["low"], 100 * rows[4]["rsr"]["high"]]
     (_, bars), (title, _) = ablations(rows, "lr")
-    assert title == "real-m4, by lr" and list(bars["RSR"]) == [0.1, 0.2]
+    assert title == "real-m4, by lr" and list(bars["RSR"]) == ["0.1", "0.2"]
     assert [list(bars["RSR"]) for _, bars in ablations(rows, "prefix")] == [["vanilla", "a", "b"]]
     assert list(ablations(rows, "connector")) == []
+
+
+def test_pictures_of_uneven_rows(tmp_path):
+    """A judge may have scored some rows only, and a connector may be blank."""
+    runs = [SEED]
+    for method in ("vanilla", "virtual"):
+        for lr in (0.1, 0.2):
+            runs.append(run(f"{method}-lr{lr}", method=method, lr=lr))
+            runs[-1]["rsr_judged"] = wilson(1, 4) if method == "virtual" else None
+    runs += [run(f"real-{c}", connector=c, rsr=40) for c in (" So: ", "")]
+    rows = summarise(runs)[1:]
+    panels = dict(ablations(rows, "lr"))
+    assert [list(bars) for bars in panels.values()] == [
+        ["RSR", "utility"],
+        ["RSR", "utility", "RSR, judge"],
+    ]
+    bar_chart(tmp_path / "lr.svg", panels, "percent")
+    shapes = ElementTree.parse(tmp_path / "lr.svg").getroot()
+    assert len([s for s in shapes if s.tag.endswith("rect")]) == 1 + 3 + 2 * 2 + 2 * 3
+    ((_, bars),) = ablations(rows, "connector")
+    assert list(bars["RSR"]) == ["vanilla", "So:", "''"]

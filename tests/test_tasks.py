@@ -91,6 +91,7 @@ SYSTEM = {"role": "system", "content": "S"}
         '{"prompt": "Q", "output": "A", "user": "u123"}\n' * 2,
         json.dumps([{"instruction": "Q", "output": "A"}] * 2),
         (json.dumps([USER, ANSWER]) + "\n") * 2,
+        json.dumps([USER, ANSWER]) + '\n{"prompt": "Q", "answer": "A"}',
         json.dumps([[USER, ANSWER]] * 2, indent=1),
         (json.dumps({"messages": [SYSTEM, USER, ANSWER]}) + "\n") * 2,
     ],
