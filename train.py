@@ -63,10 +63,8 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
             loss += group_loss.item()
             group_loss.backward()
         if not math.isfinite(loss):
-            numbers = {id(example): i for i, example in enumerate(examples, 1)}
-            those = sorted(numbers[id(example)] for example in batch)
             raise InputError(f"{name}: the loss is {loss} at step {step}, lr {lr:.2g}, in examples "
-                             f"{str(those)[1:-1]}; try a lower --lr.")  # fmt: skip
+                             f"{_numbers(batch, examples)}; try a lower --lr.")  # fmt: skip
         optimizer.step()
         optimizer.zero_grad()
 
@@ -81,6 +79,12 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
             saved.save(model, optimizer, log)
             started = time.monotonic() - seconds  # writing is not training
     return log
+
+
+def _numbers(batch, examples):
+    """Return which of the examples are in the batch, as text: 3, 8, 20."""
+    numbers = {id(example): i for i, example in enumerate(examples, 1)}
+    return ", ".join(str(i) for i in sorted(numbers[id(example)] for example in batch))
 
 
 def fine_tune(run, examples, counts, seed_model, folder, args):

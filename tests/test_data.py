@@ -145,9 +145,7 @@ FREELY = hypothesis.settings(
 @given(prompt=TEXT, answer=TEXT, template=st.sampled_from(sorted(TEMPLATES)))
 def test_supervised_are_the_answer_and_eos(tokenizer, prompt, answer, template):
     ids, start = encode_chat(tokenizer, template, "Be kind.", prompt, answer)
-    line = (
-        "\n" if template == "zephyr" else ""
-    )  # a text's first space is only kept behind something
+    line = "\n" if template == "zephyr" else ""  # decode drops a first space
     assert tokenizer.decode(tokenizer.encode(line) + ids[start:-1]) == line + answer
     assert ids[-1] == tokenizer.eos_id()
     assert ids[:start] == encode_chat(tokenizer, template, "Be kind.", prompt)[0]
