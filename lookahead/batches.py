@@ -32,12 +32,13 @@ def micro_batches(batch, token_budget):
     >>> micro_batches([([1] * 2, 1), ([1] * 6, 1), ([1] * 3, 1)], token_budget=6)
     [[([1, 1, 1, 1, 1, 1], 1)], [([1, 1, 1], 1), ([1, 1], 1)]]
     """
-    parts = []
+    parts, longest = [], 0
     for example in sorted(batch, key=lambda example: len(example[0]), reverse=True):
-        if parts and (len(parts[-1]) + 1) * len(parts[-1][0][0]) <= token_budget:
+        if parts and (len(parts[-1]) + 1) * longest <= token_budget:
             parts[-1].append(example)
         else:
             parts.append([example])
+            longest = len(example[0])
     return parts
 
 
