@@ -27,7 +27,7 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
     `examples` are (ids, start) pairs; an answer shorter than K tokens gives fewer rows.
     """
     weight = model.lm_head.weight.float()  # a bfloat16 product would blur the KL
-    examples = [(ids[: start + positions], start) for ids, start in examples]  # later ids change nothing
+    examples = [(ids[: start + positions], start) for ids, start in examples]  # no more is needed
     order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
     result = [None] * len(examples)
     for first in range(0, len(order), batch_size):
