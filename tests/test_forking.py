@@ -111,7 +111,8 @@ def test_the_preview_alone(seed, monkeypatch):
             return [function(row) for row in self]
 
     monkeypatch.setattr("sentencepiece.SentencePieceProcessor", FakeTokenizer)
-    code = re.search(r"```python\n(.*?)```", TEXT, re.S)[1]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(import sentencepiece.*?)```", readme, re.S)[1]
     names = {"dataset": Rows([{"question": "Q", "answer": "one two three four five six seven"}])}
     exec(code, names)
     (row,) = names["dataset"]
