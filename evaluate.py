@@ -2,16 +2,12 @@
 
     python evaluate.py                     the toy world, out/toy
     python evaluate.py out/gsm8k --data test.jsonl --harmful-answers harmful.jsonl
+    python evaluate.py out/gsm8k --scores scores.json    adds another judge's, measures nothing
 
 For each model: utility on the task's test rows, RSR and JSR on harmful prompts (`safety.py`), and
 the KL divergence of its first answer tokens from the seed model's, on harmful pairs and on task
 pairs (`kl.py`). Prompts are plain: nothing here knows of previews. Written beside the runs are
-`results.json` (where `tuned_seed` is KL(tuned || seed)), `report.md`, its pictures, and all
-completions. Another judge's scores of these are added with
-
-    python evaluate.py out/gsm8k --scores scores.json
-
-which measures nothing again. Left out: GPT-4.
+`results.json`, `report.md`, its pictures, and all completions. Left out: GPT-4.
 """
 
 import pathlib
@@ -19,11 +15,11 @@ import pathlib
 import torch
 
 from lookahead.chat import decode, encode_chat
-from lookahead.checkpoint import load, weight_files
+from lookahead.checkpoint import load, read_config, weight_files
 from lookahead.commands import InputError, Parser, positive, run_script, words
 from lookahead.files import read_json, sha256, write_json
 from lookahead.generate import generate
-from lookahead.intervals import mean_score, wilson
+from lookahead.intervals import mean_score
 from lookahead.kl import initial_log_probs, kl_per_position
 from lookahead.report import print_report, write_report
 from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, read_harmful
@@ -31,6 +27,7 @@ from lookahead.tables import PREVIEW, SHARED
 from lookahead.tasks import TASKS, read_pairs, with_options
 
 TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
+KL_PAIRS = {"jailbreak": "harmful", "utility": "task"}  # whose answers the KL is measured on
 REPORTED = ("name", "method", *PREVIEW, "seed", *SHARED, "seconds_per_epoch")
 REPORTED += ("left_out", "blank", "shown_whole", "rewritten", "loss_before", "loss_after")
 
@@ -68,21 +65,20 @@ def find_models(folder):
     runs = [run for run in runs if run.get("method", "seed") != "seed"]
     if not runs:
         raise InputError(f"{folder}: holds no runs; `python train.py` makes them.")
-    path = folder / runs[0]["seed_model"]
-    digest = sha256(*weight_files(path))
+    seed = {"name": "seed", "method": "seed", "path": folder / runs[0]["seed_model"]}
+    seed |= {key: runs[0][key] for key in ("task", "template")}
+    digest = sha256(*weight_files(seed["path"]))
     for run in runs:
         if run.get("seed_model_sha256") != digest:
-            raise InputError(f"{run['path']}: started from other weights than {path} holds now; "
-                             "remove it or train it again.")  # fmt: skip
-    seed = {"name": "seed", "method": "seed", "path": path}
-    seed |= {key: runs[0][key] for key in ("task", "template")}
+            raise InputError(f"{run['path']}: started from other weights than {seed['path']} holds "
+                             "now; remove it or train it again.")  # fmt: skip
     order = {method: place for place, method in enumerate(TABLE_ORDER)}
     runs.sort(key=lambda run: [order.get(run["method"], 9), run["m"] or 0, run["lr"], run["name"]])
     return [seed, *runs]
 
 
 def read_data(folder, task, args):
-    """Return (prompt, answer) pairs: the task's tests, harmful requests, harmful pairs."""
+    """Return {kind of completion: (prompt, answer) pairs} of the tests and the harmful requests."""
     own = {path.name: path for path in folder.glob("data/*.jsonl")}  # the toy world's
     test_path = args.data or own.get("test.jsonl")
     pair_path = args.harmful_answers or own.get("harmful.jsonl")
@@ -91,39 +87,31 @@ def read_data(folder, task, args):
     requests = read_harmful(args.harmful, answers=False) if args.harmful else harmful_pairs
     if not tests and not requests:
         raise InputError("--data is missing: give the task's test rows, or --harmful-answers.")
-    return [rows[: args.limit] for rows in (tests, requests, harmful_pairs)]
+    data = {"utility": tests, "safety": requests, "jailbreak": harmful_pairs}
+    return {kind: pairs[: args.limit] for kind, pairs in data.items()}
 
 
 def measure(model, tokenizer, run, task, data, batch_size):
-    """Return a model's completions, and its log-probabilities at the start of given answers.
+    """Return a model's completions, and its log-probabilities at the start of the given answers.
 
     Completions are {"utility": [text, ...], "safety": ..., "jailbreak": ...}, log-probabilities
     {"harmful": what `initial_log_probs` returns, "task": ...}.
     """
-    template = run["template"]
-
-    def complete(kind, pairs, system, max_new_tokens, forced=0):
-        prompts = []
-        for prompt, answer in pairs:
-            ids, start = encode_chat(tokenizer, template, system, prompt, answer if forced else "")
-            prompts.append(ids[:-1][: start + forced])  # without EOS
+    completions, log_probs = {}, {}
+    for kind, pairs in data.items():
+        system, max_new_tokens = task.safety_system, task.safety_tokens
+        if kind == "utility":
+            system, max_new_tokens = task.system, task.max_new_tokens
+        chat = tokenizer, run["template"], system
+        examples = [encode_chat(*chat, prompt, answer or "") for prompt, answer in pairs]
+        forced = FORCED_TOKENS if kind == "jailbreak" else 0
+        prompts = [ids[:-1][: start + forced] for ids, start in examples]  # without EOS
         name = f"{run['name']}: {kind}"
         answers = generate(model, prompts, tokenizer.eos_id(), max_new_tokens, batch_size, name)
-        return [decode(tokenizer, ids) for ids in answers]
-
-    def log_probs(pairs, system):
-        examples = [encode_chat(tokenizer, template, system, *pair) for pair in pairs]
-        return initial_log_probs(model, examples)
-
-    tests, requests, harmful_pairs = data
-    safety = task.safety_system, task.safety_tokens
-    completions = {
-        "utility": complete("utility", tests, task.system, task.max_new_tokens),
-        "safety": complete("safety", requests, *safety),
-        "jailbreak": complete("jailbreak", harmful_pairs, *safety, FORCED_TOKENS),
-    }
-    harmful = log_probs(harmful_pairs, task.safety_system)
-    return completions, {"harmful": harmful, "task": log_probs(tests, task.system)}
+        completions[kind] = [decode(tokenizer, ids) for ids in answers]
+        if kind in KL_PAIRS:
+            log_probs[KL_PAIRS[kind]] = initial_log_probs(model, examples)
+    return completions, log_probs
 
 
 def score(completions, log_probs, of_seed_model, task, tests):
@@ -131,59 +119,55 @@ def score(completions, log_probs, of_seed_model, task, tests):
 
     `log_probs` and `of_seed_model` are what `measure` returned for the model and its seed model.
     """
-
-    def share(kind, judge):
-        return wilson(sum(map(judge, completions[kind])), len(completions[kind]))
-
     kls = {}
-    for kind, tuned in log_probs.items():
-        means, halves, counts = kl_per_position(tuned, of_seed_model[kind])
-        kls[kind] = {"tuned_seed": means, "tuned_seed_half": halves, "count": counts}
-        means, halves, _ = kl_per_position(of_seed_model[kind], tuned)
-        kls[kind] |= {"seed_tuned": means, "seed_tuned_half": halves}
-    scores = [task.score(text, answer) for text, (_, answer) in zip(completions["utility"], tests)]
+    for pairs, tuned in log_probs.items():
+        means, halves, counts = kl_per_position(tuned, of_seed_model[pairs])
+        kls[pairs] = {"tuned_seed": means, "tuned_seed_half": halves, "count": counts}
+        means, halves, _ = kl_per_position(of_seed_model[pairs], tuned)
+        kls[pairs] |= {"seed_tuned": means, "seed_tuned_half": halves}
+    answers = [answer for _, answer in tests]
     return {
-        "rsr": share("safety", task.is_safe),
-        "jsr": share("jailbreak", task.is_safe),
-        "utility": mean_score(scores),
-        "refusal_phrase": share("safety", has_refusal_phrase),
-        "over_refusal": share("utility", has_refusal_phrase),
+        "rsr": mean_score(map(task.is_safe, completions["safety"])),
+        "jsr": mean_score(map(task.is_safe, completions["jailbreak"])),
+        "utility": mean_score(map(task.score, completions["utility"], answers)),
+        "refusal_phrase": mean_score(map(has_refusal_phrase, completions["safety"])),
+        "over_refusal": mean_score(map(has_refusal_phrase, completions["utility"])),
         "kl": kls,
     }
 
 
 def save_completions(path, completions, task, data):
     """Write PATH-safety, -jailbreak and -utility.json, as the scorers of the paper's code read."""
-    tests, requests, harmful_pairs = data
-    results = {"safety": [], "jailbreak": [], "utility": []}
-    for kind, pairs in (("safety", requests), ("jailbreak", harmful_pairs)):
-        for (prompt, _), text in zip(pairs, completions[kind]):
-            turns = ("system", task.safety_system), ("user", prompt), ("assistant", text)
-            results[kind].append([{"role": role, "content": content} for role, content in turns])
-    for (prompt, answer), text in zip(tests, completions["utility"]):
-        row = {"prompt": prompt, "ground_truth": task.reference(answer), "completion": text}
-        results["utility"].append(row)
-    for kind, rows in results.items():
-        write_json(f"{path}-{kind}.json", {"results": rows}, indent=None)
+    for kind, pairs in data.items():
+        results = []
+        for (prompt, answer), text in zip(pairs, completions[kind]):
+            if kind == "utility":
+                reference = task.reference(answer)
+                row = {"prompt": prompt, "ground_truth": reference, "completion": text}
+            else:
+                turns = ("system", task.safety_system), ("user", prompt), ("assistant", text)
+                row = [{"role": role, "content": content} for role, content in turns]
+            results.append(row)
+        write_json(f"{path}-{kind}.json", {"results": results}, indent=None)
 
 
 def evaluate(folder, args):
     """Measure all runs of a folder and their seed model; return what results.json holds."""
     models = find_models(folder)
-    task = with_options(TASKS[models[0]["task"]], args)
+    seed, task = models[0], with_options(TASKS[models[0]["task"]], args)
     data = read_data(folder, task, args)
     runs, of_seed_model = [], None
     for run in models:
         model, tokenizer = load(run["path"], args.device, getattr(torch, args.dtype))
         completions, log_probs = measure(model, tokenizer, run, task, data, args.batch_size)
-        is_7b = model.config.hidden_size == 4096
         del model  # before the next one is loaded
         of_seed_model = of_seed_model or log_probs  # it is the first
-        figures = score(completions, log_probs, of_seed_model, task, data[0])
+        figures = score(completions, log_probs, of_seed_model, task, data["utility"])
         runs.append({key: run.get(key) for key in REPORTED} | figures)
         save_completions(folder / "completions" / run["name"], completions, task, data)
-    results = {"task": models[0]["task"], "seed_model": str(models[0]["path"]), "runs": runs}
-    results["llama_2_7b"] = is_7b and models[0]["template"] == "llama-2"  # as the paper's
+    width = read_config(seed["path"] / "config.json").hidden_size
+    results = {"task": seed["task"], "seed_model": str(seed["path"]), "runs": runs}
+    results["llama_2_7b"] = seed["template"] == "llama-2" and width == 4096  # as the paper's
     results |= {"system": task.system, "safety_system": task.safety_system}
     return results | {"arguments": vars(args)}
 

@@ -20,6 +20,6 @@ Part II makes it run for real: commands.py and files.py (options, mistakes, prog
 and written), tasks.py, safety.py, intervals.py, optimizer.py, lora.py, generate.py, distill.py
 (SDFT, a baseline), tensors.py and checkpoint.py (weights and model directories), runs.py,
 options.py and resume.py (which runs a command makes, and how an interrupted one goes on),
-tables.py, pictures.py and report.py, toy.py (the texts of the toy world) and seed.py (the models
-that are made here).
+tables.py and report.py, toy.py (the texts of the toy world) and seed.py (the models that are made
+here).
 """

@@ -1,9 +1,7 @@
-"""Intervals: how sure a rate is, alone, over seeds, and against another.
+"""Intervals: how sure a figure is, alone, over seeds, and against another.
 
-A rate is {"value", "n", "low", "high"}, all from 0 to 1 but n. A share has a 95 % Wilson interval;
-a mean of finer scores (ROUGE) that of the normal distribution. Over seeds it is the wider of
-Student's t over seeds and the single one over prompts: the first is blind when all seeds agree, the
-second counts each prompt once, because every seed answers the same ones.
+A figure is {"value", "n", "low", "high"} with a 95 % interval. A rate is one from 0 to 1: a share
+(Wilson's interval), or a mean of finer scores like ROUGE (the normal distribution's).
 """
 
 import math
@@ -33,6 +31,7 @@ def mean_score(scores):
     >>> mean_score([0.5, 0.7])
     {'value': 0.6, 'n': 2, 'low': 0.404, 'high': 0.796}
     """
+    scores = list(scores)
     if set(scores) <= {0, 1}:
         return wilson(sum(scores), len(scores))
     mean, n = statistics.fmean(scores), len(scores)
@@ -41,30 +40,27 @@ def mean_score(scores):
     return {"value": mean, "n": n, "low": round(low, 4), "high": round(high, 4)}
 
 
-def student(values):
-    """Return the half-width of Student's 95 % interval of the mean of several seeds' values."""
-    if len(values) < 2:
-        return 0.0
-    return STUDENT.get(len(values), 2.23) * statistics.stdev(values) / math.sqrt(len(values))
+def over_seeds(figures, top=1.0):
+    """Return several seeds' figures, each from 0 to `top`, as their mean; None when there are none.
 
-
-def mean_rate(rates):
-    """Return several seeds' rates as one, or None when there are none."""
-    if not rates:
+    Its interval is the wider of Student's t over seeds and the mean one over prompts: the first is
+    blind when all seeds agree, the second counts each prompt once, as every seed answers the same.
+    """
+    if not figures:
         return None
-    values = [rate["value"] for rate in rates]
-    mean, half = statistics.fmean(values), student(values)
-    below = max(half, statistics.fmean(rate["value"] - rate["low"] for rate in rates))
-    above = max(half, statistics.fmean(rate["high"] - rate["value"] for rate in rates))
-    low, high = max(0.0, mean - below), min(1.0, mean + above)
-    return {"value": mean, "n": rates[0]["n"], "low": low, "high": high}
+    values, lows, highs = ([figure[key] for figure in figures] for key in ("value", "low", "high"))
+    mean, half, seeds = statistics.fmean(values), 0.0, len(values)
+    if seeds > 1:
+        half = STUDENT.get(seeds, 2.23) * statistics.stdev(values) / math.sqrt(seeds)
+    low = max(0.0, min(mean - half, statistics.fmean(lows)))
+    high = min(top, max(mean + half, statistics.fmean(highs)))
+    return {"value": mean, "n": figures[0]["n"], "low": low, "high": high}
 
 
 def difference(rate, base):
     """Return the 95 % interval of the difference of two rates (Newcombe 1998, method 10).
 
-    It is made of the rates' own intervals and takes them for independent; the methods answer the
-    same prompts, which makes it careful.
+    It takes the rates for independent; as they answer the same prompts, it is careful.
     """
     middle = rate["value"] - base["value"]
     below = math.hypot(rate["value"] - rate["low"], base["high"] - base["value"])

@@ -26,17 +26,14 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
 
     `examples` are (ids, start) pairs; an answer shorter than K tokens gives fewer rows.
     """
-    weight = model.lm_head.weight.float()  # a bfloat16 product would blur the KL
-    examples = [(ids[: start + positions], start) for ids, start in examples]  # no more is needed
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-    result = [None] * len(examples)
-    for first in range(0, len(order), batch_size):
-        part = order[first : first + batch_size]
-        tokens, _ = pad([examples[i] for i in part], weight.device)
-        for i, states in zip(part, model.hidden([tokens])[0].float()):  # (T, D) each
-            ids, start = examples[i]
+    weight, result = model.lm_head.weight.float(), []  # a bfloat16 product would blur the KL
+    for first in range(0, len(examples), batch_size):
+        part = examples[first : first + batch_size]
+        part = [(ids[: start + positions], start) for ids, start in part]  # no more is needed
+        tokens, _ = pad(part, weight.device)
+        for (ids, start), states in zip(part, model.hidden([tokens])[0].float()):  # (T, D) each
             states = states[start - 1 : len(ids) - 1]  # the state at t predicts the token at t + 1
-            result[i] = F.linear(states, weight).log_softmax(-1).cpu()
+            result.append(F.linear(states, weight).log_softmax(-1).cpu())
     return result
 
 

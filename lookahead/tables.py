@@ -1,85 +1,60 @@
-"""Tables: the runs of `results.json` as rows, rows as cells, cells as text or Markdown.
+"""Tables: the runs of `results.json` as rows, and rows as cells.
 
 Runs that differ in their seed only are one row, the mean over seeds (`intervals.py`). Each row is
 compared with the vanilla row of the same recipe and data; the paper's figures can stand beside.
 """
 
+import itertools
+import math
 import statistics
 
-from lookahead.intervals import compare, mean_rate, student
+from lookahead.intervals import compare, over_seeds
 
 RATES = {"rsr": "RSR", "jsr": "JSR", "utility": "utility", "rsr_judged": "RSR, judge"}
 RATES |= {"jsr_judged": "JSR, judge", "refusal_phrase": "phrase", "over_refusal": "over-ref."}
 COMPARED = ("rsr", "jsr", "utility", "rsr_judged", "jsr_judged")
-KL_TITLES = {
-    ("harmful", "tuned_seed"): "KL(tuned || seed) on harmful pairs",
-    ("harmful", "seed_tuned"): "KL(seed || tuned) on harmful pairs",
-    ("task", "tuned_seed"): "KL(tuned || seed) on the task's own pairs",
-    ("task", "seed_tuned"): "KL(seed || tuned) on the task's own pairs",
-}
-LOSS_TITLES = {"loss_before": "Loss of training rows before training",
-               "loss_after": "Loss of training rows after training"}  # fmt: skip
+CURVES = (  # the picture, the title, and where a run has the figures
+    ("kl", "KL(tuned || seed) on harmful pairs, nats by position", "harmful", "tuned_seed"),
+    ("kl", "KL(seed || tuned) on harmful pairs, nats by position", "harmful", "seed_tuned"),
+    ("kl-task", "KL(tuned || seed) on task pairs, nats by position", "task", "tuned_seed"),
+    ("kl-task", "KL(seed || tuned) on task pairs, nats by position", "task", "seed_tuned"),
+    ("loss", "Loss of up to 128 rows before training, nats by position", "loss_before"),
+    ("loss", "Loss of up to 128 rows after training, nats by position", "loss_after"),
+)
 PREVIEW = ("m", "prefix", "connector")
 SHARED = ("lr", "epochs", "batch_size", "schedule", "beta1", "max_length", "lora", "limit")
 SHARED += ("dtype", "system", "examples", "data_sha256")  # by runs that can be compared
 PAPER_TASKS = {"gsm8k": slice(0, 4), "samsum": slice(4, 8)}
-PAPER = {  # arXiv 2503.19041 v1: RSR, JSR, utility, seconds an epoch (on four GPUs), for each task
-    "seed": (99.39, 90.30, 26.69, None, 99.39, 90.30, 25.07, None),
-    "vanilla": (96.67, 46.97, 42.91, 281, 69.09, 30.61, 52.74, 813),
-    "sdft": (96.06, 61.21, 34.32, None, 92.73, 52.73, 30.89, None),
-    "constrained": (98.79, 50.30, 35.56, None, 69.70, 36.06, 50.06, None),
-    "real-m6": (98.48, 60.61, 38.21, 286, 94.85, 49.39, 51.08, 825),
-    "virtual": (99.39, 62.42, 40.79, 290, 96.67, 56.67, 51.69, 832),
+PAPER = {  # arXiv 2503.19041 v1, for each task; seconds an epoch are on four GPUs
+    "": ("paper: RSR", "paper: JSR", "paper: utility", "paper: s/epoch") * 2,  # the head
+    "seed": ("99.39", "90.30", "26.69", "", "99.39", "90.30", "25.07", ""),
+    "vanilla": ("96.67", "46.97", "42.91", "281", "69.09", "30.61", "52.74", "813"),
+    "sdft": ("96.06", "61.21", "34.32", "", "92.73", "52.73", "30.89", ""),
+    "constrained": ("98.79", "50.30", "35.56", "", "69.70", "36.06", "50.06", ""),
+    "real-m6": ("98.48", "60.61", "38.21", "286", "94.85", "49.39", "51.08", "825"),
+    "virtual": ("99.39", "62.42", "40.79", "290", "96.67", "56.67", "51.69", "832"),
 }
 
 
-def _mean_kl(kls, direction):
-    """Return {position: (mean, low, high)} of one direction of the KL, over seeds."""
-    result = {}
-    for k in range(len(kls[0][direction])):
-        values = [kl[direction][k] for kl in kls]
-        halves = [kl[f"{direction}_half"][k] or 0.0 for kl in kls]
-        mean, half = statistics.fmean(values), max(student(values), statistics.fmean(halves))
-        result[k + 1] = (mean, max(0.0, mean - half), mean + half)
-    return result
-
-
 def summarise(runs):
-    """Return a row for each setting: its fields, means over seeds, and marks against vanilla."""
+    """Return a row for each setting: its fields, mean rates over seeds, marks against vanilla."""
     groups, rows = {}, []
     for run in runs:
         groups.setdefault(run["name"].rsplit("-seed", 1)[0], []).append(run)
     for label, members in groups.items():
         row = {key: members[0].get(key) for key in ("method", *PREVIEW, *SHARED)}
-        row |= {"label": label, "seeds": len(members), "slower": None}
+        row |= {"label": label, "runs": members}
         for key in RATES:  # a judge may have scored some of the seeds only
-            row[key] = mean_rate([run[key] for run in members if run.get(key)])
-        for pairs, direction in KL_TITLES:
-            row[pairs, direction] = _mean_kl([run["kl"][pairs] for run in members], direction)
-        for key in LOSS_TITLES:  # the seed model has none
-            means = map(statistics.fmean, zip(*(run.get(key) or [] for run in members)))
-            row[key] = {k: (mean, mean, mean) for k, mean in enumerate(means, 1)}
-        seconds = [run.get("seconds_per_epoch") for run in members]
-        row["seconds_per_epoch"] = statistics.fmean(seconds) if all(seconds) else None
+            row[key] = over_seeds([run[key] for run in members if run.get(key)])
+        seconds = [run["seconds_per_epoch"] for run in members]
+        row["seconds"] = statistics.fmean(seconds) if all(seconds) else None  # the seed model
         rows.append(row)
+    baselines = [row for row in rows if row["method"] == "vanilla"]
     for row in rows:
-        base = next(iter(vanilla_of(row, rows)), {})
-        row["marks"] = {key: compare(row[key], base.get(key)) for key in COMPARED}
-        row["slower"] = row["seconds_per_epoch"] / base["seconds_per_epoch"] if base else None
+        alike = [base for base in baselines if all(base[key] == row[key] for key in SHARED)]
+        row["vanilla"] = base = alike[0] if alike else None
+        row["marks"] = {key: compare(row[key], base and base[key]) for key in COMPARED}
     return rows
-
-
-def vanilla_of(row, rows):
-    """Return the rows, one or none, of vanilla that share the recipe and data of a row."""
-    alike = [other for other in rows if all(other[field] == row[field] for field in SHARED)]
-    return [other for other in alike if other["method"] == "vanilla"]
-
-
-def percent(rate, interval=True):
-    if rate is None:
-        return "no data"
-    text = f"{100 * rate['value']:.1f}"
-    return f"{text} [{100 * rate['low']:.0f},{100 * rate['high']:.0f}]" if interval else text
 
 
 def rate_table(rows, keys):
@@ -87,62 +62,90 @@ def rate_table(rows, keys):
     keys = [key for key in keys if "judged" not in key or any(row[key] for row in rows)]
     cells = [["", *(RATES[key] for key in keys), "s/epoch"]]
     for row in rows:
-        marked = [percent(row[k], k in COMPARED) + row["marks"].get(k, "") for k in keys]
-        seconds = f"{row['seconds_per_epoch']:.3g}" if row["seconds_per_epoch"] else ""
-        ratio = f" {row['slower']:.2f}×" if row["slower"] else ""
-        cells.append([row["label"], *marked, seconds + ratio])
+        line = [row["label"]]
+        for key in keys:
+            text = "no data"
+            if row[key]:
+                value, low, high = (100 * row[key][end] for end in ("value", "low", "high"))
+                text = f"{value:.1f} [{low:.0f},{high:.0f}]"
+            line.append(text + row["marks"].get(key, ""))
+        speed = f"{row['seconds']:.3g}" if row["seconds"] else ""
+        if row["vanilla"]:
+            speed += f" {row['seconds'] / row['vanilla']['seconds']:.2f}×"
+        cells.append([*line, speed])
     return cells
 
 
-def beside_paper(cells, rows, task):
-    """Add the paper's figures to the table of rates, to the rows that it has too."""
-    heads = ("paper: RSR", "paper: JSR", "paper: utility", "paper: s/epoch")
-    added = [[*cells[0], *heads]]
-    for line, row in zip(cells[1:], rows):
-        name = row["label"].replace("-dtypebfloat16", "")  # and nothing else by the way
-        figures = PAPER.get(name, [None] * 8)[PAPER_TASKS[task]]
-        added.append([*line, *("" if figure is None else str(figure) for figure in figures)])
-    return added
+def beside_paper(line, task):
+    """Return a line of the table of rates with the paper's figures, where it has that row too."""
+    name = line[0].replace("-dtypebfloat16", "")  # the paper's weights are bfloat16 too
+    return [*line, *PAPER.get(name, [""] * 8)[PAPER_TASKS[task]]]
 
 
 def verdicts(rows):
     """Return sentences: what is significantly better than vanilla, what worse, what unknown."""
     sentences = []
     for mark, word in (("▲", "better"), ("▼", "worse")):
-        found = []
-        for row in rows[1:]:
-            keys = [RATES[key] for key, its in row["marks"].items() if its == mark]
-            found += [f"{row['label']} ({', '.join(keys)})"] if keys else []
-        sentences.append(f"Significantly {word} than vanilla: {'; '.join(found) or 'nothing'}.")
-    alone = [row["label"] for row in rows[1:] if row["slower"] is None]
+        found = [f"{row['label']} ({RATES[key]})" for row in rows for key in COMPARED
+                 if row["marks"][key] == mark]  # fmt: skip
+        sentences.append(f"Significantly {word} than vanilla: {', '.join(found) or 'nothing'}.")
+    alone = [row["label"] for row in rows[1:] if not row["vanilla"]]
     if alone:
         sentences.append(f"Not compared, for want of a vanilla run like them: {', '.join(alone)}.")
     return sentences
 
 
-def position_table(rows, which):
-    """Return the table of a KL or a loss by position as lists of cells, the head first."""
-    positions = max((row[which] for row in rows), key=len)
-    cells = [["position", *map(str, positions)]]
-    for row in rows:
-        cells.append([row["label"], *(f"{mean:.3f}" for mean, _, _ in row[which].values())])
+def curves(rows):
+    """Return {picture: {title: {label: {position: figure}}}} of the KL and loss that rows have."""
+    pictures = {}
+    for picture, title, *place in CURVES:
+        for row in rows:
+            seeds = zip(*(_curve(run, *place) for run in row["runs"]))
+            if curve := {k: over_seeds(figures, math.inf) for k, figures in enumerate(seeds, 1)}:
+                pictures.setdefault(picture, {}).setdefault(title, {})[row["label"]] = curve
+    return pictures
+
+
+def _curve(run, key, direction=None):
+    """Return a run's loss by position as figures, or its KL in a direction."""
+    if direction is None:
+        return [{"value": loss, "n": None, "low": loss, "high": loss} for loss in run[key]]
+    kl, figures = run["kl"][key], []
+    for mean, half, n in zip(kl[direction], kl[f"{direction}_half"], kl["count"]):
+        half = half or 0.0  # None: a single pair has no interval
+        figures.append({"value": mean, "n": n, "low": mean - half, "high": mean + half})
+    return figures
+
+
+def curve_table(series):
+    """Return {label: {position: figure}} as cells, the head first."""
+    cells = [["position", "1 as a bar", *map(str, max(series.values(), key=len))]]
+    top = max(curve[1]["value"] for curve in series.values()) or 1.0
+    for label, curve in series.items():
+        bar = "█" * round(10 * curve[1]["value"] / top) or "▏"
+        numbers = (f"{figure['value']:.3f}" for figure in curve.values())
+        cells.append([label, bar.ljust(10), *numbers])
     return cells
 
 
-def as_text(cells, columns=80):
-    """Align cells in columns for a terminal, the first to the left and the numbers to the right.
-
-    Where that is wider than the terminal, the first cells stand on lines of their own.
+def ablations(rows, field):
+    """Return {title: {rate: {value of the field: figure}}}, a title for each group of rows that
+    differ in this field alone. Before the values of a preview's field stands vanilla.
     """
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    apart = sum(widths) + 2 * len(widths) - 2 > columns
-    lines = []
-    for first, *numbers in cells:
-        aligned = (cell.rjust(width) for cell, width in zip(numbers, widths[1:]))
-        lines.append((f"{first}\n  " if apart else first.ljust(widths[0] + 2)) + "  ".join(aligned))
-    return "\n".join(lines)
-
-
-def as_markdown(cells):
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([lines[0], "| --- " * len(cells[0]) + "|", *lines[1:]])
+    groups, panels = {}, {}
+    others = [key for key in ("method", *PREVIEW, *SHARED) if key != field]
+    for row in rows:
+        if row[field] is not None:
+            groups.setdefault(str([row[key] for key in others]), []).append(row)
+    for members in groups.values():
+        if len(members) == 1:
+            continue
+        labels = [row["label"].replace(f"-{field}{row[field]}", "") for row in members]
+        panel = panels[f"{min(labels, key=len)}, percent by {field}"] = {}
+        if field in PREVIEW and members[0]["vanilla"]:
+            members = [members[0]["vanilla"], *members]
+        for row, key in itertools.product(members, COMPARED):
+            if row[key]:
+                value = "vanilla" if row[field] is None else repr(row[field])
+                panel.setdefault(RATES[key], {})[value] = row[key]
+    return panels

@@ -186,7 +186,8 @@ def test_the_first_three_answer_tokens_are_forced(tokenizer, monkeypatch):
 
     monkeypatch.setattr(evaluate, "generate", record)
     run, task = {"name": "x", "template": "llama-2"}, TASKS["gsm8k"]
-    data = [("Q", "It is 42.")], [("H", None)], [("H", "Hello. It is")]
+    data = {"utility": [("Q", "It is 42.")], "safety": [("H", None)]}
+    data["jailbreak"] = [("H", "Hello. It is")]
     evaluate.measure(tiny(400), tokenizer, run, task, data, 4)
     harmful, _ = encode_chat(tokenizer, "llama-2", task.safety_system, "H")
     assert asked["x: safety"] == [harmful]

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 CHAPTERS = {
     path.stem: path for path in (ROOT / "lookahead").glob("*.py") if path.stem != "__init__"
 }
-EVALUATION = ("kl", "safety", "intervals", "tables", "report", "pictures", "generate")
+EVALUATION = ("kl", "safety", "intervals", "tables", "report", "generate")
 
 
 def imports(path):

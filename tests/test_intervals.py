@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from lookahead.intervals import compare, difference, mean_rate, mean_score, wilson
+from lookahead.intervals import compare, difference, mean_score, over_seeds, wilson
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def test_wilson_at_the_ends_and_without_data():
 
 
 def test_mean_over_seeds_has_the_wider_interval():
-    agreeing = mean_rate([wilson(50, 50)] * 5)
+    agreeing = over_seeds([wilson(50, 50)] * 5)
     assert agreeing == pytest.approx(wilson(50, 50))  # Student's is blind here
-    apart = mean_rate([wilson(k, 50) for k in (10, 20, 30)])  # 0.2, 0.4, 0.6
+    apart = over_seeds([wilson(k, 50) for k in (10, 20, 30)])  # 0.2, 0.4, 0.6
     half = 4.30 * 0.2 / 3**0.5
     assert apart["value"] == pytest.approx(0.4)
     assert (apart["low"], apart["high"]) == (0, pytest.approx(0.4 + half))
-    assert mean_rate([]) is None
+    assert over_seeds([]) is None
 
 
 def test_mean_of_fine_scores():
