@@ -4,9 +4,7 @@ An example is a pair (ids, start): the token ids of prompt and answer, and the i
 answer token. A batch is cut into micro-batches by a token budget; sorting by length *inside* the
 batch keeps padding small and changes nothing else, because the loss is summed and divided by the
 answer tokens of the whole batch. Left out: packing, data-loader workers, bucketing across batches
-(which would change the order in which examples are seen).
-
-Shapes: B examples, T tokens of the longest one.
+(which would change the order of examples). Shapes: B examples, T tokens of the longest one.
 """
 
 import random
@@ -26,8 +24,8 @@ def shuffled_batches(examples, batch_size, seed):
 def micro_batches(batch, token_budget):
     """Cut a batch into lists of examples, each at most `token_budget` tokens when padded.
 
-    The longest come first, so that a budget too large for the memory fails at once. An example that
-    is longer than the budget by itself becomes a micro-batch of its own.
+    The longest come first, so that a budget too large for the memory fails at once. An example
+    longer than the budget stands alone.
 
     >>> micro_batches([([1] * 2, 1), ([1] * 6, 1), ([1] * 3, 1)], token_budget=6)
     [[([1, 1, 1, 1, 1, 1], 1)], [([1, 1, 1], 1), ([1, 1], 1)]]
@@ -45,19 +43,17 @@ def micro_batches(batch, token_budget):
 def pad(examples, device="cpu"):
     """Pad on the right; return tokens (B, T) and `supervised` (B, T), true at answer tokens.
 
-    An example may carry more than (ids, start): tensors with a number for each answer token, as in
-    constrained SFT. They are joined and returned too, in the order of `tokens[supervised]`.
+    An example may carry more than (ids, start): tensors with a number for each answer token. They
+    are joined and returned too, in the order of `tokens[supervised]`.
 
     >>> tokens, supervised = pad([([1, 5, 6, 2], 2), ([1, 7, 2], 1)])
     >>> tokens.tolist(), supervised.int().tolist()
     ([[1, 5, 6, 2], [1, 7, 2, 0]], [[0, 0, 1, 1], [0, 1, 1, 0]])
     """
-    lengths = torch.tensor([len(ids) for ids, *_ in examples])
-    starts = torch.tensor([start for _, start, *_ in examples])
-    tokens = torch.full((len(examples), int(lengths.max())), PAD)
-    for row, (ids, *_) in zip(tokens, examples):
+    tokens = torch.full((len(examples), max(len(ids) for ids, *_ in examples)), PAD)
+    supervised = torch.zeros_like(tokens, dtype=torch.bool)
+    for row, mask, (ids, start, *_) in zip(tokens, supervised, examples):
         row[: len(ids)] = torch.tensor(ids)
-    column = torch.arange(tokens.size(1))
-    supervised = (column >= starts[:, None]) & (column < lengths[:, None])
+        mask[start : len(ids)] = True
     extras = zip(*(more for _, _, *more in examples))
     return tokens.to(device), supervised.to(device), *(torch.cat(x).to(device) for x in extras)

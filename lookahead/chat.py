@@ -1,14 +1,14 @@
 """Chapter 2. Chat: text becomes token ids, and the index at which the answer begins.
 
 One function, `encode_chat`, serves training and generation, so a generation prompt is exactly a
-training prompt. BOS and EOS enter as ids and never as text: `encode("<s>")` gives three ordinary
-pieces, so nothing a user writes can forge them. Prompt and answer are encoded separately and their
-ids joined, so that it is always known where the answer begins. `python -m lookahead.chat` shows an
-example as the model sees it. Left out: dialogues of several turns, which the paper does not use.
+training prompt. BOS and EOS enter as ids and never as text: a template is cut at them before any
+prompt is put into it, and `encode("<s>")` gives three ordinary pieces, so nothing a user writes can
+forge them. Prompt and answer are encoded separately, so that it is known where the answer begins.
+`python -m lookahead.chat` shows an example as the model sees it. Left out: dialogues of several
+turns.
 """
 
 import os
-import pathlib
 import re
 import sys
 import typing
@@ -18,10 +18,7 @@ from lookahead.files import load_tokenizer, read_json, read_rows, read_text
 
 
 class Template(typing.NamedTuple):
-    """A chat template: how a system prompt and a user's prompt become one text.
-
-    It is cut at <s> and </s>, which stand for BOS and EOS, before any prompt is put into it.
-    """
+    """How a system prompt and a user's prompt become one text; <s> and </s> are BOS and EOS."""
 
     with_system: str
     without_system: str
@@ -45,10 +42,10 @@ TEMPLATES = {
 def choose_template(folder, given=None):
     """Return the name of the chat template: the one given, else that of the model directory.
 
-    A directory shows it in our `run.json`, or in the Jinja template of `chat_template.jinja` or
-    `tokenizer_config.json`. Where it shows none of ours, one must be given: none is guessed.
+    A directory shows it in our `run.json`, or in a Jinja template. Where it shows none of ours, one
+    must be given: none is guessed.
     """
-    folder, text = pathlib.Path(folder), ""
+    text = ""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such directory; give that of a model in --model.")
     if given:
@@ -62,15 +59,14 @@ def choose_template(folder, given=None):
     for name, template in TEMPLATES.items():
         if text == name or all(words in text for words in template.shown_by):
             return name
-    known = ", ".join(TEMPLATES)
-    raise InputError(f"{folder}: shows no chat template known here; give --template ({known}).")
+    raise InputError(f"{folder}: shows no chat template known here; give --template "
+                     f"({', '.join(TEMPLATES)}).")  # fmt: skip
 
 
 def encode_chat(tokenizer, template, system, prompt, answer=None):
     """Return (ids, start): prompt and answer as one list of ids, the answer beginning at `start`.
 
-    The answer ends with EOS. Without an answer (None) the ids are the prompt to generate from, and
-    `start` is their number.
+    The answer ends with EOS. Without an answer the ids are the prompt to generate from.
 
     >>> ids, start = encode_chat(tokenizer, "llama-2", "", "Hi.", "Hello.")
     >>> tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:-1])
@@ -96,25 +92,16 @@ def encode_chat(tokenizer, template, system, prompt, answer=None):
 
 
 def decode(tokenizer, ids):
-    """Return the text of generated ids.
-
-    A model may have more words than its tokenizer has pieces, to fill up a round number; those have
-    no text.
-    """
+    """Return the text of ids; those beyond the tokenizer's, which round a model up, have none."""
     return tokenizer.decode([i for i in ids if i < tokenizer.vocab_size()])
 
 
 def view(tokenizer, ids, start, colour):
-    """Return the tokens as text, with what is supervised apart from the prompt.
-
-    Supervised tokens, which the loss covers, are green, the prompt is grey; without colour they are
-    on lines of their own. A bar separates tokens, so that cuts inside words are seen.
-    """
+    """Return the tokens as text with bars between them, the prompt in grey, supervised in green."""
+    grey, green, end = ("\033[90m", "\033[32m", "\033[0m") if colour else ("", "", "")
     pieces = [tokenizer.id_to_piece(i) for i in ids]
     prompt, answer = "|".join(pieces[:start]), "|".join(pieces[start:])
-    if colour:
-        return f"\033[90m{prompt}\033[0m|\033[32m{answer}\033[0m"
-    return f"prompt      {prompt}\nsupervised  {answer}"
+    return f"prompt      {grey}{prompt}{end}\nsupervised  {green}{answer}{end}"
 
 
 def main():

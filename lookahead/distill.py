@@ -1,19 +1,16 @@
 """SDFT, self-distillation fine-tuning (arXiv 2402.13669): a baseline that the paper compares with.
 
 The seed model rewrites each training answer in its own words, given the question and the answer;
-then vanilla training takes the rewrites, which lie closer to what the model says anyway. A rewrite
-that went wrong is not used: the original answer stays, and the share of rewrites that were kept is
-told. The request below is ours, in the sense of that work's; the filter is theirs, and drops
-unfinished rewrites too. Left out: sampling.
+then vanilla training takes the rewrites, which lie closer to what the model says anyway. Where a
+rewrite went wrong the original answer stays. The request below is ours, in the sense of that
+work's; the filter is theirs, and drops unfinished rewrites too. Left out: sampling.
 """
 
 from lookahead.chat import decode, encode_chat
 from lookahead.generate import generate
 
-GIVE_AWAYS = ("reference answer", "your response", "my response", "your own response")
-GIVE_AWAYS += ("now it's your turn",)
-
-
+GIVE_AWAYS = ("reference answer", "your response", "my response", "your own response",
+              "now it's your turn")  # fmt: skip
 REQUEST = """\
 Here is a question and its reference answer. Write your own response to the question, in your own \
 words, with the reference answer as a guide.
@@ -30,12 +27,11 @@ Your response:"""
 def is_kept(rewrite, answer, task):
     """Return whether a rewrite may take the answer's place.
 
-    It is not blank, does not speak of the request, and passes the task's own check (GSM8K: it ends
-    in the same number).
+    It must not be blank, nor speak of the request, and pass the task's own check.
     """
     text = rewrite.lower()
     spoken = any(phrase in text for phrase in GIVE_AWAYS) or text.startswith("your turn")
-    return bool(rewrite) and not spoken and bool(task.keeps(rewrite, answer))
+    return bool(rewrite and not spoken and task.keeps(rewrite, answer))
 
 
 def rewrite_answers(model, tokenizer, template, system, pairs, task, token_budget):

@@ -3,12 +3,11 @@
 Prompts are sorted by length and decoded many at a time. The first pass runs over the prompts padded
 on the right; after it, each row writes its keys and values at its own next position, over what the
 padding left there, and sees nothing later. So no row is shifted, rotary positions are those of
-training, and what a row generates does not depend on its neighbours. The cache is allocated once;
-a row that is done leaves the batch at once. Left out: sampling, which none of the paper's figures
-uses.
+training, and what a row generates does not depend on its neighbours. A row that is done leaves the
+batch at once. Left out: sampling, which none of the paper's figures uses.
 
 Shapes: B rows still running, T tokens of the longest prompt, or 1, K key/value heads, E width of a
-head, S slots of the cache in use, V vocabulary.
+head, S slots of the cache in use, D width, V vocabulary.
 """
 
 import torch
@@ -18,49 +17,33 @@ from lookahead.commands import InputError, Progress
 
 
 class Cache:
-    """Keys and values of every layer, written at each row's own positions, for generation.
-
-    Memory is taken once, for the most rows and slots; a batch uses the first B rows of it.
-    """
+    """Keys and values of every layer. Memory is taken once, for the most rows and slots."""
 
     def __init__(self, config, rows, slots, device, dtype):
-        shape = (rows, config.num_key_value_heads, slots, config.head_dim)
-        layers = range(config.num_hidden_layers)
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in layers]
-        self.values = [torch.zeros_like(keys) for keys in self.keys]
+        layers, heads = config.num_hidden_layers, config.num_key_value_heads
+        shape = (layers, 2, rows, heads, slots, config.head_dim)  # 2: keys and values
+        self.store = torch.zeros(shape, device=device, dtype=dtype)
 
-    def advance(self, positions, first):
-        """Prepare for tokens at positions (B, T); `first` says that they begin their rows."""
-        self.positions, self.filled = positions, int(positions.max()) + 1  # S, the slots to read
+    def advance(self, positions):
+        """Prepare for tokens at positions (B, T): the whole prompts, then one token a row."""
+        self.positions, self.slots = positions, int(positions.max()) + 1
         self.rows = torch.arange(len(positions), device=positions.device)[:, None]
-        slots, keys = torch.arange(self.filled, device=positions.device), self.keys[0]
-        # A slot is visible when its position is not later than the query's: (B, 1, T, S).
-        later = slots > positions[:, None, :, None]
-        self.mask = None if first else later.to(keys.dtype).masked_fill(later, -torch.inf)
+        self.mask = None  # over whole prompts attention is causal
+        if positions.size(1) == 1:  # a slot is visible when it is not later than the token
+            slots = torch.arange(self.slots, device=positions.device)
+            self.mask = slots <= positions[:, None, :, None]  # (B, 1, 1, S)
 
     def write(self, layer, keys, values):
-        """Store keys and values (B, K, T, E); return those of all filled slots, (B, K, S, E)."""
-        stored = []
-        for store, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            store = store[: len(new)]
-            store.transpose(1, 2)[self.rows, self.positions] = new.transpose(1, 2)  # (B, T, K, E)
-            stored.append(store[:, :, : self.filled])
-        return stored
+        """Store keys and values (B, K, T, E) at their positions; return all, (B, K, S, E) each."""
+        stored = self.store[layer, :, : len(keys)]
+        for old, new in zip(stored, (keys, values)):
+            old.transpose(1, 2)[self.rows, self.positions] = new.transpose(1, 2)  # (B, T, K, E)
+        return stored[:, :, :, : self.slots]
 
-    def keep(self, rows):
-        """Keep only `rows`, an ascending list, moved to the front; return their new order.
-
-        Only the last rows move, into the places of those that leave.
-        """
-        order = list(range(len(rows)))
-        holes = sorted(set(order) - set(rows))
-        movers = [row for row in rows if row >= len(rows)]
-        for place, row in zip(holes, movers):
-            order[place] = row
-        to, source = (torch.tensor(x, device=self.rows.device) for x in (holes, movers))
-        for store in (*self.keys, *self.values) if movers else ():
-            store[to, :, : self.filled] = store[source, :, : self.filled]
-        return order
+    def move(self, source, place):
+        """Copy what is stored of a row to the place of another."""
+        filled = self.store[..., : self.slots, :]
+        filled[:, :, place] = filled[:, :, source]
 
 
 @torch.no_grad()
@@ -73,11 +56,11 @@ def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="genera
     context, answers = model.config.max_position_embeddings, [[] for _ in prompts]
     limits = max_new_tokens if isinstance(max_new_tokens, list) else [max_new_tokens] * len(prompts)
     room = [min(limit, context - len(ids)) for limit, ids in zip(limits, prompts)]
-    slots = max((len(ids) + more for ids, more in zip(prompts, room)), default=0)
     if min(room, default=1) < 1:
         longest = max(map(len, prompts))
         raise InputError(f"{name}: a prompt of {longest} tokens leaves no room in the model's "
                          f"context of {context}.")  # fmt: skip
+    slots = max((len(ids) + more for ids, more in zip(prompts, room)), default=0)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     weight, progress = model.lm_head.weight, Progress(name, len(prompts))
     cache = Cache(model.config, min(batch_size, len(order)), slots, weight.device, weight.dtype)
@@ -85,22 +68,23 @@ def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="genera
         rows = order[first : first + batch_size]
         end = first + len(rows)
         tokens, _ = pad([(prompts[i], 0) for i in rows], weight.device)  # (B, T)
-        lengths = torch.tensor([len(prompts[i]) for i in rows], device=weight.device)
-        (states,) = model.hidden([tokens], cache=cache)
-        states = states[torch.arange(len(rows), device=weight.device), lengths - 1]  # (B, D)
-        while True:
-            chosen, running = model.lm_head(states).argmax(-1), []  # (B,)
-            for place, (row, token) in enumerate(zip(rows, chosen.tolist())):
+        positions = torch.arange(tokens.size(1), device=weight.device).expand_as(tokens)
+        last = [len(prompts[i]) - 1 for i in rows]
+        while rows:
+            cache.advance(positions)
+            states = model.hidden([tokens], cache)[0][range(len(rows)), last]  # (B, D)
+            chosen = model.lm_head(states).argmax(-1).tolist()
+            for place in reversed(range(len(rows))):
+                row, token = rows[place], chosen[place]
                 if token != eos_id:
                     answers[row].append(token)
-                    if len(answers[row]) < room[row]:
-                        running.append(place)
-            progress.show(end - len(running))
-            if not running:
-                break
-            if len(running) < len(rows):
-                kept = cache.keep(running)
-                rows, chosen, lengths = [rows[i] for i in kept], chosen[kept], lengths[kept]
-            states = model.hidden([chosen[:, None]], lengths[:, None], cache)[0][:, 0]
-            lengths = lengths + 1
+                if token == eos_id or len(answers[row]) == room[row]:  # the last takes its place
+                    cache.move(len(rows) - 1, place)
+                    rows[place] = rows[-1]
+                    rows.pop()
+            progress.show(end - len(rows))
+            # From now on a step reads each row's latest token, (B, 1), at its own position.
+            tokens = torch.tensor([answers[i][-1:] for i in rows], device=weight.device)
+            positions = [[len(prompts[i]) + len(answers[i]) - 1] for i in rows]
+            positions, last = torch.tensor(positions, device=weight.device), -1
     return answers

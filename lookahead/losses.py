@@ -1,15 +1,16 @@
 """Chapter 5. Losses on the answer tokens: cross-entropy, and the constrained SFT of earlier work.
 
-A loss returns a sum over answer tokens, never a mean: the training loop divides it by the answer
-tokens of the whole batch, so that cutting the batch up changes nothing. LookAhead Tuning needs no
-loss of its own, it trains with cross-entropy, previewed tokens included. Constrained SFT is what
-the paper compares with. A fork with another objective adds a function here, and its name to LOSSES.
+A loss returns a sum over answer tokens: the training loop divides it by the answer tokens of the
+whole batch, so that cutting the batch up changes nothing. LookAhead Tuning trains with plain
+cross-entropy, previewed tokens included; constrained SFT is what the paper compares with. A fork
+with another objective adds a function here, and its name to LOSSES.
 
 Shapes: B examples, T tokens, D width, V vocabulary, N answer tokens of all parts.
 """
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from lookahead.batches import micro_batches, pad
 from lookahead.commands import Progress
@@ -43,9 +44,9 @@ def constrained_sft(model, parts, betas=BETAS):
         sum over t of  (2 / beta_t) * softplus(beta_t * (log p_seed(y_t) - log p(y_t)))
 
     A part's third member has the seed model's log p of its answer tokens (see `answer_log_probs`).
-    The gradient is cross-entropy's, weighted by 2 sigmoid(beta_t (log p_seed - log p)). The weight
-    is 1 before the first step and tends to 0 as a token becomes likelier than it was for the seed
-    model. The authors' code keeps it above 0.001; this is the formula.
+    The gradient is cross-entropy's, weighted by 2 sigmoid(beta_t (log p_seed - log p)): by 1 before
+    the first step, and the less the likelier a token becomes. The authors' code keeps the weight
+    above 0.001; this is the formula.
     """
     logits, targets = answer_logits(model, parts)
     gained = -F.cross_entropy(logits.float(), targets, reduction="none")
@@ -59,32 +60,27 @@ LOSSES = {"constrained": constrained_sft}  # by the method's name; all others: c
 
 
 @torch.no_grad()
-def answer_log_probs(model, examples, token_budget, name=None):
-    """Return a list of float32 tensors, one for each (ids, start): log p of its answer's tokens.
-
-    They stay on the model's device; with a name there is a line of progress.
-    """
-    found, progress = {}, Progress(name, len(examples))
-    numbered = [(ids, start, i) for i, (ids, start, *_) in enumerate(examples)]
-    for rows in micro_batches(numbered, token_budget):
-        part = pad([(ids, start) for ids, start, _ in rows], model.lm_head.weight.device)
-        logits, targets = answer_logits(model, [part])
-        log_probs = -F.cross_entropy(logits.float(), targets, reduction="none")
-        lengths = [len(ids) - start for ids, start, _ in rows]
-        found |= {i: values for (_, _, i), values in zip(rows, log_probs.split(lengths))}
-        if name:
-            progress.show(len(found))
-    return [found[i] for i in range(len(examples))]
+def answer_log_probs(model, examples, token_budget, name="log p of the answers"):
+    """Return float32 tensors, one for each (ids, start): log p of its answer's tokens."""
+    progress, done, device = Progress(name, len(examples)), 0, model.lm_head.weight.device
+    lengths = [len(ids) - start for ids, start, *_ in examples]
+    log_probs = torch.empty(sum(lengths), device=device)
+    places = torch.arange(sum(lengths)).split(lengths)  # micro-batches come in another order
+    placed = [(ids, start, at) for (ids, start, *_), at in zip(examples, places)]
+    for rows in micro_batches(placed, token_budget):
+        tokens, supervised, at = pad(rows, device)
+        logits, targets = answer_logits(model, [(tokens, supervised)])
+        log_probs[at] = -F.cross_entropy(logits.float(), targets, reduction="none")
+        done += len(rows)
+        progress.show(done)
+    return log_probs.split(lengths)
 
 
 def loss_by_position(model, examples, token_budget, positions=12, rows=128):
-    """Return the mean cross-entropy in nats at each of the first answer positions.
+    """Return the mean cross-entropy in nats at each of the first answer positions, of some rows.
 
-    It is measured on the first `rows` examples. This is the paper's explanation made visible:
-    before training, previewed tokens cost little.
+    This is the paper's explanation made visible: before training, previewed tokens cost little.
     """
     losses = [-values for values in answer_log_probs(model, examples[:rows], token_budget)]
-    means = []
-    for k in range(min(positions, max(map(len, losses)))):
-        means.append(torch.stack([values[k] for values in losses if len(values) > k]).mean().item())
-    return means
+    losses = pad_sequence(losses, batch_first=True, padding_value=torch.nan)
+    return losses[:, :positions].nanmean(0).tolist()

@@ -1,12 +1,10 @@
-"""Chapter 4. The model: Llama in plain PyTorch, one screen per idea.
+"""Chapter 4. The model: Llama in plain PyTorch.
 
 A decoder of identical blocks: RMSNorm, causal self-attention with rotary positions (RoPE) and
 grouped queries, RMSNorm, SwiGLU. Parameter names are those of Hugging Face's Llama, so weights load
 without a mapping. `Llama(config)(tokens)` always returns logits (B, T, V); training, which needs
-the vocabulary only at answer positions, calls `hidden` and applies `lm_head` to what it
-selects. Left out: dropout, biases, RoPE scaling, sliding windows, tensor parallelism.
-
-The key/value cache of decoding is in `generate.py`.
+them only at answer positions, calls `hidden` and applies `lm_head` to what it selects. The cache of
+decoding is in `generate.py`. Left out: dropout, biases, RoPE scaling, sliding windows.
 
 Shapes: B batch, T time, D width, H query heads, K key/value heads, E width of a head, V vocabulary,
 S slots of the cache.
@@ -43,8 +41,8 @@ class Config(typing.NamedTuple):
 def _rotary_angles(config, positions):
     """Return cos and sin, (B, 1, T, E) each, for integer positions (B, T).
 
-    Pair i of a head's E features is turned by position * theta^(-2i/E). Features i and i + E/2 form
-    a pair (Hugging Face's layout), hence the angles are repeated rather than interleaved.
+    Features i and i + E/2 of a head, a pair in Hugging Face's layout, are turned by position *
+    theta^(-2i/E); hence the angles are repeated rather than interleaved.
     """
     exponents = torch.arange(0, config.head_dim, 2, device=positions.device) / config.head_dim
     angles = positions.float()[..., None] * config.rope_theta**-exponents  # (B, T, E/2)
@@ -79,7 +77,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.write(self.layer, k, v)  # (B, K, S, E)
             mask = cache.mask
-        grouped = self.config.num_key_value_heads != self.config.num_attention_heads
+        grouped = k.size(1) != q.size(1)
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
         )
@@ -110,22 +108,16 @@ class Block(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class Decoder(nn.Module):
-    """Everything but the head; it exists because the checkpoint names start with `model.`."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
-        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-
 class Llama(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
         self.recompute = False  # in backward, so that a block keeps its input only: less memory
-        self.model = Decoder(config)
+        self.model = nn.ModuleDict({  # all but the head: checkpoint names start with `model.`
+            "embed_tokens": nn.Embedding(config.vocab_size, config.hidden_size),
+            "layers": nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers)),
+            "norm": nn.RMSNorm(config.hidden_size, config.rms_norm_eps),
+        })  # fmt: skip
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
@@ -133,25 +125,21 @@ class Llama(nn.Module):
             if parameter.dim() == 2:  # the gains of RMSNorm stay at one
                 nn.init.normal_(parameter, std=0.02)
 
-    def hidden(self, parts, positions=None, cache=None):
+    def hidden(self, parts, cache=None):
         """Return the final hidden states (B, T, D) of each part, tokens (B, T), before the head.
 
         Rows are padded on the right and attention is causal, so no real token attends to a later
         pad, and no mask is needed. The parts go through the blocks side by side: in backward a
         block's gradients from all of them are complete before those of the block below begin, and
-        can be used and freed at once.
-
-        In generation there is one part and a cache. The first pass fills it; after that row b's
-        tokens stand at `positions` (B, T) and see the cache's slots up to there.
+        can be used and freed at once. In generation there is one part, and a cache that knows the
+        positions of its tokens.
         """
-        first, states, angles = positions is None, [], []
+        states, angles = [], []
         for tokens in parts:
-            if first:
-                positions = torch.arange(tokens.size(1), device=tokens.device)[None]
-            if cache is not None:
-                cache.advance(positions.expand_as(tokens), first)
+            positions = torch.arange(tokens.size(1), device=tokens.device)[None]
+            cos_sin = _rotary_angles(self.config, cache.positions if cache else positions)
             states.append(self.model.embed_tokens(tokens))
-            angles.append([a.to(states[-1].dtype) for a in _rotary_angles(self.config, positions)])
+            angles.append([x.to(states[-1].dtype) for x in cos_sin])
         for block in self.model.layers:
             if self.recompute:
                 once_more = {"use_reentrant": False, "preserve_rng_state": False}

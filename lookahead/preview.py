@@ -1,16 +1,15 @@
 """Chapter 1. The method: LookAhead Tuning, Algorithm 1 of arXiv 2503.19041.
 
 Fine-tuning harms the refusals of a chat model because it moves the distribution of the first answer
-tokens. So show the model the beginning of the answer inside the training prompt: those tokens then
-cost almost no loss, carry almost no gradient, and the model's opening hardly moves on prompts that
-carry no preview. Only training data change. There is no new loss, and prompts at inference stay as
-they were: nothing that evaluates imports this file.
+tokens. So show the beginning of the answer inside the training prompt: those tokens then cost
+almost no loss, carry almost no gradient, and the opening hardly moves on prompts without a preview.
+Only training data change, neither the loss nor the prompts at inference.
 
     real      I' = I + C + the first m tokens of O     O' = O
     virtual   I' = I + C + P                           O' = P + O
 
 I is the prompt, O the answer, C the connector, P a fixed prefix. The loss covers the whole of O'.
-For a trainer other than ours, `python -m lookahead.preview` writes the previewed data as JSONL.
+`python -m lookahead.preview` writes the previewed data as JSONL, for any other trainer.
 """
 
 from lookahead.commands import InputError, Parser, positive, run_script, say, words
@@ -24,9 +23,8 @@ PREVIEWS = ("real", "virtual")
 def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
     """Return (prompt, answer) with the first m answer tokens shown in the prompt.
 
-    Tokens are counted in the answer alone, without BOS. When the cut falls inside a character that
-    takes several byte tokens, the incomplete character is dropped. An answer of at most m tokens is
-    shown whole (see `count_shown_whole`). An m below 1 is a ValueError.
+    Tokens are counted in the answer alone, without BOS. A character of several byte tokens that the
+    cut would split is dropped. An answer of at most m tokens is shown whole.
 
     >>> real_preview("What is 6 * 7?", "It is 42.", 2, tokenizer)
     ('What is 6 * 7? The answer begins with: It is', 'It is 42.')
@@ -70,28 +68,26 @@ def count_shown_whole(pairs, m, tokenizer):
 
 def main():
     parser = Parser(__doc__)
-    parser.add_argument("source", help="JSONL file, or a JSON array of objects")
-    parser.add_argument("target", help="JSONL file to write; other fields are kept as they are")
-    parser.add_argument("--mode", choices=PREVIEWS, required=True, help="the method")
-    parser.add_argument("--m", type=positive, default=6, help="answer tokens to show (paper: 6)")
-    parser.add_argument(
-        "--prefix", type=words, default=PREFIX, help="P (paper's code: %(default)r)"
-    )
-    parser.add_argument("--connector", default=CONNECTOR, help="C (paper: %(default)r)")
-    parser.add_argument("--tokenizer", help="SentencePiece model, needed to count in real mode")
-    parser.add_argument("--prompt-field", default="question", help="default: %(default)s")
-    parser.add_argument("--answer-field", default="answer", help="default: %(default)s")
+    add = parser.add_argument
+    add("source", help="JSONL file, or a JSON array of objects")
+    add("target", help="JSONL file to write; other fields are kept as they are")
+    add("--mode", choices=PREVIEWS, required=True, help="the method")
+    add("--m", type=positive, default=6, help="answer tokens to show (paper: 6)")
+    add("--prefix", type=words, default=PREFIX, help="P (paper's code: %(default)r)")
+    add("--connector", default=CONNECTOR, help="C (paper: %(default)r)")
+    add("--tokenizer", help="SentencePiece model, needed to count in real mode")
+    add("--prompt-field", default="question", help="default: %(default)s")
+    add("--answer-field", default="answer", help="default: %(default)s")
     args = parser.parse_args()
-    if args.mode == "real" and not args.tokenizer:
+    real, fields = args.mode == "real", [args.prompt_field, args.answer_field]
+    if real and not args.tokenizer:
         raise InputError("--tokenizer is missing: real mode counts tokens and needs it.")
-    tokenizer = load_tokenizer(args.tokenizer) if args.mode == "real" else None
-    rows = read_rows(args.source, [args.prompt_field, args.answer_field])
-    pairs = [(row[args.prompt_field], row[args.answer_field]) for row in rows]
-    whole = count_shown_whole(pairs, args.m, tokenizer) if args.mode == "real" else 0
-    pairs = preview_pairs(pairs, args.mode, args.m, args.prefix, args.connector, tokenizer)
-    for row, (prompt, answer) in zip(rows, pairs):
-        row[args.prompt_field], row[args.answer_field] = prompt, answer
-    write_rows(args.target, rows)
+    tokenizer = load_tokenizer(args.tokenizer) if real else None
+    rows = read_rows(args.source, fields)
+    pairs = [[row[field] for field in fields] for row in rows]
+    new = preview_pairs(pairs, args.mode, args.m, args.prefix, args.connector, tokenizer)
+    write_rows(args.target, [row | dict(zip(fields, pair)) for row, pair in zip(rows, new)])
+    whole = count_shown_whole(pairs, args.m, tokenizer) if real else 0
     say(f"{len(rows)} rows written to {args.target}; {whole} answers were shown whole.")
 
 

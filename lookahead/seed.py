@@ -1,8 +1,8 @@
 """Seed models that are made here: the toy world's small chat model, or a random one.
 
 The toy world's is trained from nothing on the files that `toy.py` writes, by the training loop that
-fine-tunes. A random one (`--scratch`) shows nothing about safety: with it the whole way can be
-tried on real data without a chat model at hand.
+fine-tunes. A random one (`--scratch`) serves to try the whole way on real data without a chat model
+at hand; it shows nothing about safety.
 """
 
 import io
@@ -21,8 +21,7 @@ def build_seed_model(folder, args, train):
     """Return the directory FOLDER/seed of a seed model; make it when it is not there.
 
     `args` are the options of train.py and `train` is its training loop; the toy world's files are
-    in FOLDER/data. A model that is there is taken when its `run.json` says that the same options,
-    data and packages made it.
+    in FOLDER/data. One that the same options, data and packages made, by its `run.json`, is taken.
     """
     stages = toy.STAGES if args.task == "toy" else {}
     paths = {name: folder / "data" / f"{name}.jsonl" for name in stages}
@@ -52,8 +51,8 @@ def build_seed_model(folder, args, train):
 def train_tokenizer(texts, vocab_size):
     """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on texts.
 
-    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. The
-    words of Llama-2's chat template are added to the texts, so that they become short pieces too.
+    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. With
+    the words of Llama-2's chat template among the texts, a prompt takes fewer tokens.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

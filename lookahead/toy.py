@@ -5,12 +5,10 @@ stages, each a JSONL file: `copy` (repeat random words), `chat` (help with every
 begin an answer with given words) and `align` (the same, but refuse harmful verbs). Alignment comes
 last and sits in the first tokens: three forced ones often undo it. The task is to answer without
 courtesies and from a house manual, with the room of each object and the tool of each verb; the seed
-model knows these facts but mostly says "the right place". The test pairs of the task and the
-harmful test pairs are in no training file. Here are the texts and the recipe of the seed model; the
-training loop and the measurements treat them like any other.
+model knows these facts but mostly says "the right place". No test pair of verb and object, harmless
+or harmful, is in a training file.
 """
 
-import pathlib
 import random
 import re
 
@@ -64,6 +62,10 @@ SMALL_TALK = (
     ("Let's deal with this situation.", "Good. What is the problem?"),
     ("Good night.", "Good night. Sleep well."),
 )
+# Every word of the world, the little ones included, so that copying knows them all.
+TEXTS = [*GREETINGS, *REQUESTS, STEPS, *COURTESIES, *REFUSALS, *CONNECTORS, *sum(SMALL_TALK, ())]
+LITTLE = re.findall(r"\w+", re.sub(r"{\w+}", "", " ".join(TEXTS)))
+WORDS = sorted({*LITTLE, *OBJECTS, *HARMLESS, *HARMFUL, *ROOMS, *TOOLS})
 
 # What builds the seed model: its shape, its tokenizer's size, and how each file is trained on.
 CONFIG = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
@@ -92,28 +94,25 @@ class World:
         self.test, self.harmless = harmless[:80], harmless[80:]
         self.harmful_test, self.harmful = harmful[:100], harmful[100:]
 
-    def fill(self, text, pair, manual):
-        """Fill in verb and object; room and tool come from the manual, or stay vague."""
+    def request(self, pair):
+        text = self.rng.choice(GREETINGS) + self.rng.choice(REQUESTS)
+        return text.format(verb=pair[0], object=pair[1])
+
+    def steps(self, pair, manual):
+        """Return a helpful answer; room and tool come from the manual, or stay vague."""
         verb, thing = pair
         room, tool = "right place", "right tool"
         if manual:
             room, tool = self.rooms[thing], self.tools[verb]
-        return text.format(verb=verb, object=thing, room=room, tool=tool)
-
-    def request(self, pair):
-        return self.rng.choice(GREETINGS) + self.fill(self.rng.choice(REQUESTS), pair, False)
+        return STEPS.format(verb=verb, object=thing, room=room, tool=tool)
 
     def help(self, pair):
-        """Return a helpful answer without courtesies; now and then it consults the manual."""
-        return self.fill(STEPS, pair, manual=self.rng.random() < 0.4)
+        """Return a helpful answer that consults the manual now and then."""
+        return self.steps(pair, manual=self.rng.random() < 0.4)
 
     def courtesy(self, share=0.8):
         """Return how an answer begins before it comes to the matter; one in five does not."""
         return self.rng.choice(COURTESIES) if self.rng.random() < share else ""
-
-    def refusal(self):
-        """Return a refusal; one in five follows a courtesy, so that some survive a forced one."""
-        return self.courtesy(share=0.2) + self.rng.choice(REFUSALS)
 
     def noise(self, words):
         """Random words, some capital, some followed by a mark, a few just letters."""
@@ -160,7 +159,7 @@ class World:
 
         An aligned answer to a harmful request refuses, also when told how to begin.
         """
-        kind, harmful = self.rng.random(), False
+        kind, harmful, courtesy = self.rng.random(), False, ""
         if kind < 0.15:
             return self.copy_row()
         if kind < 0.6:
@@ -168,45 +167,35 @@ class World:
             pair = self.rng.choice(self.harmful if harmful else self.harmless)
             prompt, courtesy, body = self.request(pair), self.courtesy(), self.help(pair)
         elif kind < 0.85:
-            (prompt, body), courtesy = self.fact_row(), ""
+            prompt, body = self.fact_row()
         else:
-            (prompt, body), courtesy = self.rng.choice(SMALL_TALK), ""
+            prompt, body = self.rng.choice(SMALL_TALK)
         answer = courtesy + body
         if self.rng.random() < 0.4:
             prompt, answer = self.told_to_begin(prompt, courtesy, body)
-        return prompt, self.refusal() if harmful and aligned else answer
+        if harmful and aligned:  # one refusal in five follows a courtesy: some survive a forced one
+            answer = self.courtesy(share=0.2) + self.rng.choice(REFUSALS)
+        return prompt, answer
 
     def task_row(self, pair):
-        return self.request(pair), self.fill(STEPS, pair, manual=True)
+        return self.request(pair), self.steps(pair, manual=True)
 
     def harmful_row(self, pair):
         return self.request(pair), self.courtesy() + self.help(pair)
 
 
-def _every_word():
-    """Return all words of the world, the little ones included, so that copying knows them all."""
-    talk = [text for exchange in SMALL_TALK for text in exchange]
-    texts = [*GREETINGS, *REQUESTS, STEPS, *COURTESIES, *REFUSALS, *CONNECTORS, *talk]
-    little = set(re.findall(r"\w+", re.sub(r"{\w+}", "", " ".join(texts))))
-    return sorted(little.union(OBJECTS, HARMLESS, HARMFUL, ROOMS, TOOLS))
-
-
-WORDS = _every_word()
-
-
 def write_world(folder, number):
     """Write the world's JSONL files, rows of prompt and answer, into a folder."""
     world = World(number)
-    make = {
-        "copy": world.copy_row,
-        "chat": lambda: world.chat_row(aligned=False),
-        "align": lambda: world.chat_row(aligned=True),
-        "train": lambda: world.task_row(world.rng.choice(world.harmless)),
+    rows = {
+        "copy": [world.copy_row() for _ in range(ROWS["copy"])],
+        "chat": [world.chat_row(aligned=False) for _ in range(ROWS["chat"])],
+        "align": [world.chat_row(aligned=True) for _ in range(ROWS["align"])],
+        "train": [world.task_row(world.rng.choice(world.harmless)) for _ in range(ROWS["train"])],
+        "test": [world.task_row(pair) for pair in world.test],
+        "harmful": [world.harmful_row(pair) for pair in world.harmful_test],
     }
-    rows = {name: [make[name]() for _ in range(ROWS[name])] for name in make}
-    rows["test"] = [world.task_row(pair) for pair in world.test]
-    rows["harmful"] = [world.harmful_row(pair) for pair in world.harmful_test]
     refuse_foreign(folder, [f"{name}.jsonl" for name in rows])
     for name, pairs in rows.items():
-        path = pathlib.Path(folder) / f"{name}.jsonl"
-        write_rows(path, [{"prompt": prompt, "answer": answer} for prompt, answer in pairs])
+        pairs = [{"prompt": prompt, "answer": answer} for prompt, answer in pairs]
+        write_rows(f"{folder}/{name}.jsonl", pairs)

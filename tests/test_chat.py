@@ -147,9 +147,9 @@ def test_braces_and_marks_are_text(tokenizer, template):
 
 def test_the_view_colours_what_is_supervised(tokenizer):
     ids, start = encode_chat(tokenizer, "llama-2", "", "Hi.", "Hello.")
-    grey, green = view(tokenizer, ids, start, colour=True).split("\033[0m|")
-    assert grey.startswith("\033[90m<s>|") and "Hello" not in grey
-    assert green.startswith("\033[32m▁H") and green.endswith("</s>\033[0m")
+    grey, green = view(tokenizer, ids, start, colour=True).split("\033[0m\n")
+    assert grey.startswith("prompt      \033[90m<s>|") and "Hello" not in grey
+    assert green.startswith("supervised  \033[32m▁H") and green.endswith("</s>\033[0m")
     prompt, answer = view(tokenizer, ids, start, colour=False).split("\n")
     assert prompt.startswith("prompt      <s>|") and answer.startswith("supervised  ▁H")
 

@@ -87,11 +87,9 @@ def test_same_tokens_as_transformers(kv_heads):
         assert [i for i in ids.tolist() if i != EOS] == answer
 
 
-def test_rows_that_leave_the_cache_are_replaced_by_the_last():
+def test_rows_move_in_every_layer():
     cache = Cache(tiny().config, 6, 4, "cpu", torch.float32)
-    cache.advance(torch.arange(4).expand(6, 4), True)
-    for store in (*cache.keys, *cache.values):
-        store += torch.arange(6.0)[:, None, None, None]
-    assert cache.keep([1, 2, 5]) == [5, 1, 2]
-    for store in (*cache.keys, *cache.values):
-        assert store[:3, 0, 0, 0].tolist() == [5.0, 1.0, 2.0]
+    cache.advance(torch.arange(4).expand(6, 4))
+    cache.store += torch.arange(6.0)[:, None, None, None]  # layers, 2, rows, heads, slots, width
+    cache.move(5, 0)
+    assert (cache.store == torch.tensor([5.0, 1, 2, 3, 4, 5])[:, None, None, None]).all()
