@@ -12,6 +12,7 @@ written to OUT/TASK/RUN NAME as a model directory with `run.json` and `loss.json
 weights; `evaluate.py` compares the runs with the seed model. Left out: several GPUs.
 """
 
+import argparse
 import gc
 import math
 import pathlib
@@ -21,17 +22,71 @@ import torch
 
 from lookahead import checkpoint
 from lookahead.batches import micro_batches, pad, shuffled_batches
-from lookahead.chat import choose_template
-from lookahead.commands import InputError, Progress, run_script, say
+from lookahead.chat import TEMPLATES, choose_template
+from lookahead.commands import InputError, Parser, Progress, positive, run_script, say, words
 from lookahead.lora import add_lora, merge_lora
 from lookahead.losses import LOSSES, cross_entropy, loss_by_position
 from lookahead.optimizer import Recipe, SplitAdamW, adamw, learning_rate
-from lookahead.options import read_options
-from lookahead.resume import ResumeFile, is_due
-from lookahead.runs import all_runs, prepare, run_name, setting_of
+from lookahead.preview import CONNECTOR, PREFIX
+from lookahead.runs import METHODS, ResumeFile, all_runs, is_due, prepare, setting_of
 from lookahead.seed import build_seed_model
 from lookahead.tasks import TASKS, read_pairs, with_options
 from lookahead.toy import write_world
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    add = parser.add_argument_group("what is trained").add_argument
+    add("--task", choices=TASKS, default="toy", help="(toy)")
+    add("--data", help="training rows, JSONL or a JSON array; the toy world brings its own")
+    add("--prompt-field", type=words, metavar="NAME", help="of the rows (the task's own)")
+    add("--answer-field", type=words, metavar="NAME", help="of the rows (likewise)")
+    add("--limit", type=positive, help="use only the first N rows")
+    add("--model", help="directory of the seed model, in Hugging Face layout")
+    add("--scratch", metavar="TOKENIZER", help="build a small random seed model with it instead")
+    add("--template", choices=TEMPLATES, help="chat template (what the model's directory shows)")
+    add("--system", metavar="TEXT", help="system prompt of training (the task's; '' is none)")
+    add("--world", type=int, default=0, help="number of the toy world (0)")
+    add = parser.add_argument_group("the method; several values make a run each").add_argument
+    add("--method", nargs="+", choices=METHODS, default=METHODS[:3], help="(the first 3)")
+    add("--m", type=positive, nargs="+", default=[6], help="shown by a real preview (6: the paper)")
+    add("--prefix", type=words, nargs="+", default=[PREFIX], help="P (the default: its code's)")
+    add("--connector", nargs="+", default=[CONNECTOR], help="C (the default: the paper's)")
+    add = parser.add_argument_group("the recipe of all methods (the toy has its own)").add_argument
+    add("--lr", type=fraction, nargs="+", help="learning rate, one or several (2e-5: the paper)")
+    add("--epochs", type=positive, help="passes over the data (3: the paper)")
+    add("--batch-size", type=positive, help="examples a step (64: the paper)")
+    add("--schedule", choices=["linear", "cosine"], help="fall of the rate (linear: its code)")
+    add("--beta1", type=fraction, help="of AdamW (0.5: hard-coded in its code)")
+    add("--max-length", type=positive, help="tokens; longer rows are left out (512: its code)")
+    add("--lora", type=positive, metavar="RANK", help="adapters; raise --lr (none: the paper)")
+    add("--seeds", type=positive, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
+    add = parser.add_machine_options()
+    add("--out", default="out", help="folder of all output (out)")
+    add("--save-every", type=positive, metavar="N", help="save every N steps (7B: 63 GiB, twice)")
+    add("--resume", action="store_true", help="take up an interrupted command where it was saved")
+    add("--recompute", action=argparse.BooleanOptionalAction, help="compute blocks twice, for less "
+        "memory (yes, but no on a CPU)")  # fmt: skip
+    add("--token-budget", type=positive, help="padded tokens of a micro-batch: costs memory, "
+        "changes nothing but rounding (1024 on a CPU, else 16384)")  # fmt: skip
+    args = parser.parse_args()
+    on_cpu = args.device.startswith("cpu")
+    args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
+    args.recompute = not on_cpu if args.recompute is None else args.recompute
+    if (args.task != "toy" or args.model) and not args.data:
+        raise InputError("--data is missing: give the file of training rows.")
+    if args.task != "toy" and not (args.model or args.scratch):
+        raise InputError("--model is missing: give the seed model's directory, or --scratch.")
+    if args.scratch and (args.model or args.task == "toy"):
+        raise InputError("--scratch builds a seed model itself: not with --model or the toy task.")
+    return args
+
+
+def fraction(text):
+    """Read an option's number from 0 up to, but not including, 1."""
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return float(text)
 
 
 def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entropy, saved=None):
@@ -72,10 +127,12 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
         seconds = time.monotonic() - started
         log.append({"step": step, "loss": loss, "tokens": seen, "seconds": round(seconds, 3)})
         progress.show(step, f"loss {loss:.3f}  {seen / seconds:,.0f} tokens/s")
-        last, save_now = step == len(batches), saved and saved.every and step % saved.every == 0
-        if (last or save_now) and not all(weight.isfinite().all() for weight in model.parameters()):
-            raise InputError(f"{name}: weights are not finite at step {step}; try a lower --lr.")
-        if save_now and not last:
+        save_now = saved and saved.every and step % saved.every == 0
+        if save_now or step == len(batches):
+            if not all(weight.isfinite().all() for weight in model.parameters()):
+                mend = "try a lower --lr"
+                raise InputError(f"{name}: weights are not finite at step {step}; {mend}.")
+        if save_now:
             saved.save(model, optimizer, log)
             started = time.monotonic() - seconds  # writing is not training
     return log
@@ -83,18 +140,18 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
 
 def _numbers(batch, examples):
     """Return which of the examples are in the batch, as text: 3, 8, 20."""
-    numbers = {id(example): i for i, example in enumerate(examples, 1)}
-    return ", ".join(str(i) for i in sorted(numbers[id(example)] for example in batch))
+    inside = {id(example) for example in batch}
+    return ", ".join(str(i) for i, example in enumerate(examples, 1) if id(example) in inside)
 
 
-def fine_tune(run, examples, counts, seed_model, folder, args):
+def fine_tune(name, run, examples, seed_model, folder, args):
     """Fine-tune the seed model on a run's examples and write its directory."""
     gc.collect()  # the run before may have left references in circles, and its memory is needed
-    name, recipe = run_name(run), Recipe(**{field: run[field] for field in Recipe._fields})
+    recipe = Recipe(**{field: run[field] for field in Recipe._fields})
     saved = ResumeFile(folder / name, args.save_every, run)
     model, tokenizer = checkpoint.load(seed_model, args.device, getattr(torch, args.dtype))
     model.recompute = args.recompute
-    measured = counts | {"loss_before": loss_by_position(model, examples, args.token_budget)}
+    measured = {"loss_before": loss_by_position(model, examples, args.token_budget)}
     if recipe.lora:
         add_lora(model, recipe.lora, run["seed"])
     loss_of = LOSSES.get(run["method"], cross_entropy)
@@ -113,7 +170,7 @@ def fine_tune(run, examples, counts, seed_model, folder, args):
 
 
 def main():
-    args = read_options(__doc__)
+    args = parse_arguments()
     task, folder = with_options(TASKS[args.task], args), pathlib.Path(args.out) / args.task
     if args.task == "toy":
         write_world(folder / "data", args.world)
@@ -124,13 +181,13 @@ def main():
     if args.model:
         say(f"chat template: {args.template}")
     runs = all_runs(args, task, seed_model, folder)
-    todo = [run for run in runs if is_due(folder / run_name(run), run, args.resume, seed_model)]
+    todo = [name for name in runs if is_due(folder / name, runs[name], args.resume, seed_model)]
     if todo:
-        examples, counts = prepare(pairs[: args.limit], runs, task, seed_model, args)
-    for run in todo:
-        setting = setting_of(run)
-        left = counts[setting] | {"blank": blank}
-        fine_tune(run, examples[setting], left, seed_model, folder, args)
+        prepared = prepare(pairs[: args.limit], runs.values(), task, seed_model, args)
+    for name in todo:
+        examples, counts = prepared[setting_of(runs[name])]
+        run = runs[name] | counts | {"blank": blank}
+        fine_tune(name, run, examples, seed_model, folder, args)
     print(f"{folder} is ready for: python evaluate.py {folder}")
 
 

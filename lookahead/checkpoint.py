@@ -24,6 +24,16 @@ RESUME_FILE = "resume.safetensors"
 FILES = (*COPIED, RESUME_FILE, "config.json", "model.safetensors", "run.json", "loss.jsonl")
 
 
+def refuse_foreign(folder, ours=FILES):
+    """Refuse a folder that is there and holds anything but our files, an earlier run's."""
+    folder = pathlib.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; give another --out.")
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name.removesuffix(".part") not in ours:
+            raise InputError(f"{folder}: holds {path.name}, which is not ours; give another --out.")
+
+
 def save(folder, model, tokenizer, run, log=(), seed_model=None):
     """Write a model directory; `run` (a dictionary) says how it was made, `log` its losses.
 
@@ -49,9 +59,9 @@ def save(folder, model, tokenizer, run, log=(), seed_model=None):
     write_json(folder / "config.json", fields)
     for name in COPIED:
         (folder / name).unlink(missing_ok=True)
-        if name in texts:
-            with whole_file(folder / name, "wb") as file:
-                file.write(texts[name])
+    for name, text in texts.items():
+        with whole_file(folder / name, "wb") as file:
+            file.write(text)
     write_json(folder / "run.json", run)
 
 
@@ -67,7 +77,7 @@ def _describe(config, tokenizer):
     return fields, texts | {"tokenizer_config.json": json.dumps(words, indent=1).encode()}
 
 
-def read_config(path):
+def _read_config(path):
     """Return the Config of a `config.json`, and refuse by name what the model does not compute."""
     fields = read_json(path)
     try:
@@ -91,14 +101,15 @@ def read_config(path):
                 mend = mend if name == "sliding_window" else ""
                 value = f"{name} {fields.get(name)!a:.80}"
                 raise InputError(f"{path}: {value} is not supported by this model{mend}.")
-        given = {name: fields[name] for name in Config._fields if name in fields}
-        return _check_sizes(Config(**given))
+        config = Config(**{name: fields[name] for name in Config._fields if name in fields})
+        _check_sizes(config)
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a Llama configuration ({error}).") from None
+    return config
 
 
 def _check_sizes(config):
-    """Return the config; one whose values no model can have is a ValueError."""
+    """Refuse values that no model can have, with a ValueError."""
     for name, kind in Config.__annotations__.items():
         value, most = getattr(config, name), 1000 if name == "num_hidden_layers" else 1e9
         kinds = (int, float) if kind is float else (kind,)
@@ -107,14 +118,12 @@ def _check_sizes(config):
     heads = config.num_attention_heads
     if config.hidden_size % heads or heads % config.num_key_value_heads or config.head_dim % 2:
         raise ValueError("the heads do not share the width evenly")
-    return config
 
 
 def weight_files(folder):
     """Return the paths of a model directory's weights: one file, or the shards of an index."""
-    path, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    paths = [path]
-    if index.exists() and not path.exists():
+    paths, index = [folder / "model.safetensors"], folder / "model.safetensors.index.json"
+    if index.exists() and not paths[0].exists():
         shards = read_json(index).get("weight_map")
         names = shards.values() if isinstance(shards, dict) else ()
         if not names or not all(isinstance(name, str) and len(name) < 200 for name in names):
@@ -126,24 +135,6 @@ def weight_files(folder):
     return paths
 
 
-def _check_weights(files, model):
-    """Refuse, by the files' headers alone, weights that are not exactly the model's parameters."""
-    shapes = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
-    found = set()
-    for file in files:
-        for name, entry in read_header(file)[0].items():
-            tied = name == "lm_head.weight" and name not in shapes  # stored twice; not read
-            if tied or name.endswith("rotary_emb.inv_freq"):  # a constant of old checkpoints
-                continue
-            if name in found or shapes.get(name) != entry["shape"]:
-                raise InputError(f"{file}: tensor {name!a:.80} {tuple(entry['shape'])} comes twice "
-                                 "or does not fit the config.json.")  # fmt: skip
-            found.add(name)
-    if missing := shapes.keys() - found:
-        first = f"{len(missing)} tensors are missing, {min(missing)} first"
-        raise InputError(f"{files[0].parent}: {first}.")
-
-
 def load(folder, device="cpu", dtype=torch.float32):
     """Return (model, tokenizer) of a model directory, the weights in `dtype` on `device`.
 
@@ -152,7 +143,7 @@ def load(folder, device="cpu", dtype=torch.float32):
     `dtype` are rounded.
     """
     folder = pathlib.Path(folder)
-    config = read_config(folder / "config.json")
+    config = _read_config(folder / "config.json")
     tokenizer = load_tokenizer(folder / "tokenizer.model")
     if tokenizer.vocab_size() > config.vocab_size:
         raise InputError(f"{folder}: its tokenizer has more pieces than the model has words.")
@@ -166,18 +157,25 @@ def load(folder, device="cpu", dtype=torch.float32):
     parameters, done = dict(model.named_parameters()), 0
     progress = Progress(f"load {folder.name}", len(parameters))
     for file in files:
-        for name, tensor in read_tensors(file, parameters):
-            parameters[name].data.copy_(tensor)
-            done += 1
-            progress.show(done)
+        for name, tensor in read_tensors(file):
+            if name in parameters:
+                parameters[name].data.copy_(tensor)
+                done += 1
+                progress.show(done)
     return model, tokenizer
 
 
-def refuse_foreign(folder, ours=FILES):
-    """Refuse a folder that is there and holds anything but our files, an earlier run's."""
-    folder = pathlib.Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder; give another --out.")
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.name.removesuffix(".part") not in ours:
-            raise InputError(f"{folder}: holds {path.name}, which is not ours; give another --out.")
+def _check_weights(files, model):
+    """Refuse, by the files' headers alone, weights that are not exactly the model's parameters."""
+    missing = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
+    unread = ["lm_head.weight"] if model.config.tie_word_embeddings else []  # stored twice
+    for file in files:
+        for name, entry in read_header(file)[0].items():
+            if name in unread or name.endswith("rotary_emb.inv_freq"):  # of old checkpoints
+                continue
+            if missing.pop(name, None) != entry["shape"]:
+                raise InputError(f"{file}: tensor {name!a:.80} {tuple(entry['shape'])} comes twice "
+                                 "or does not fit the config.json.")  # fmt: skip
+    if missing:
+        first = f"{len(missing)} tensors are missing, {min(missing)} first"
+        raise InputError(f"{files[0].parent}: {first}.")

@@ -1,8 +1,4 @@
-"""What all commands share: options, how a mistake is told, and progress.
-
-An `InputError` is a mistake in what the user gave: a sentence that names the file, the line, the
-field or the option and the mend. The scripts print it on standard error and end with status 2.
-"""
+"""What all commands share: options, how a mistake is told, and progress."""
 
 import argparse
 import os
@@ -19,19 +15,30 @@ def say(words):
 
 
 class InputError(Exception):
-    """A mistake in what the user gave; its text is one sentence for standard error."""
+    """A mistake in what the user gave, told in one sentence for standard error.
+
+    It names the file, the line, the field or the option, and the mend where there is one.
+    """
 
 
-def _device(name):
-    """Read an option's device, and try it."""
-    import torch  # not above: whoever takes the preview alone needs no torch
-
+def run_script(main):
+    """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
     try:
-        if torch.empty(1, device=name).device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError
-    except (RuntimeError, AssertionError):
-        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine") from None
-    return name
+        main()
+    except (InputError, RuntimeError) as error:
+        if isinstance(error, RuntimeError):
+            if "memory" not in str(error):  # PyTorch has three ways to say it
+                raise
+            mend = "give a smaller --token-budget or --batch-size, or train with --lora"
+            error = f"the device is out of memory; {mend}."
+        start = "\r\033[K" if sys.stderr.isatty() else ""  # over an unfinished line of progress
+        print(f"{start}error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped{stop}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read the results has seen enough
+        os._exit(0)
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_machine_options(self):
         """Add --device and --dtype; return the function that adds more options to their group."""
-        import torch
+        import torch  # not above: whoever takes the preview alone needs no torch
 
         add = self.add_argument_group("machine").add_argument
         there = {"cuda": torch.cuda, "mps": torch.backends.mps}
@@ -66,6 +73,17 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see --help.")
 
 
+def _device(name):
+    """Read an option's device, and try it: a number must come back from there."""
+    import torch
+
+    try:
+        torch.ones(1, device=name).item()
+    except (RuntimeError, AssertionError, ImportError):
+        raise argparse.ArgumentTypeError(f"{name!r} is not a device of this machine") from None
+    return name
+
+
 def positive(text):
     """Read an option's whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
@@ -73,39 +91,11 @@ def positive(text):
     return int(text)
 
 
-def fraction(text):
-    """Read an option's number from 0 up to, but not including, 1."""
-    if not 0 <= float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return float(text)
-
-
 def words(text):
     """Read an option's text that may not be blank."""
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; give some words")
     return text
-
-
-def run_script(main):
-    """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
-    try:
-        try:
-            main()
-        except RuntimeError as error:
-            if "memory" not in str(error):  # PyTorch has three ways to say it
-                raise
-            mend = "give a smaller --token-budget or --batch-size, or train with --lora"
-            raise InputError(f"the device is out of memory; {mend}.") from None
-    except InputError as error:
-        start = "\r\033[K" if sys.stderr.isatty() else ""  # over an unfinished line of progress
-        print(f"{start}error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt as stop:
-        print(f"\nstopped{stop}", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # whoever read the results has seen enough
-        os._exit(0)
 
 
 class Progress:

@@ -1,7 +1,4 @@
-"""What comes in and what goes out: JSON rows, tokenizers, whole files.
-
-Every chapter reads and writes through here, so that a mistake is told once and in one way.
-"""
+"""What is read and written by all chapters: JSON rows, tokenizers, whole files."""
 
 import contextlib
 import hashlib
@@ -122,8 +119,8 @@ def sha256(*paths):
 def load_tokenizer(path):
     """Return the SentencePiece tokenizer stored at `path`, Llama-2's `tokenizer.model` for example.
 
-    Of it, training and evaluation use `encode(text)`, `decode(ids)`, `bos_id()`, `eos_id()` and
-    `vocab_size()`, and saving a model copies `serialized_model_proto()`.
+    Training and evaluation use its `encode(text)`, `decode(ids)`, `bos_id()`, `eos_id()` and
+    `vocab_size()`; saving a model made here copies `serialized_model_proto()`.
     """
     if not pathlib.Path(path).is_file():
         raise InputError(f"{path}: no such file; only SentencePiece tokenizers are read.")

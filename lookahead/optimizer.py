@@ -1,11 +1,10 @@
 """The hyperparameters of a run, the learning-rate schedule and AdamW, also over bfloat16 weights.
 
-The defaults are the paper's recipe: its code trains with AdamW without weight decay and lets the
-rate fall linearly to zero, without warm-up. Float32 weights are stepped by PyTorch's AdamW. A large
-model has bfloat16 weights, which alone could not be fine-tuned: with 8 bits of precision most of
-them are too coarse to take a step of 2e-5 at all. `SplitAdamW` keeps, beside each, the bits that
-were rounded away. Left out: gradient clipping, which the paper's code asks for and probably does
-not apply (and which needs all gradients at once).
+The paper's code trains without weight decay and lets the rate fall linearly to zero, without
+warm-up. Float32 weights are stepped by PyTorch's AdamW. A large model has bfloat16 weights, most of
+them too coarse, with 8 bits of precision, to take a step of 2e-5 at all: `SplitAdamW` keeps, beside
+each, the bits that were rounded away. Left out: gradient clipping, which the paper's code asks for
+and probably does not apply (and which needs all gradients at once).
 """
 
 import math
@@ -41,7 +40,7 @@ def learning_rate(recipe, step, steps):
 
 def adamw(model, recipe):
     """Return AdamW over the trainable parameters: PyTorch's, or `SplitAdamW` for bfloat16 ones."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = [weight for weight in model.parameters() if weight.requires_grad]
     betas = (recipe.beta1, recipe.beta2)
     if parameters[0].dtype == torch.bfloat16:
         return SplitAdamW(parameters, betas)
@@ -75,10 +74,8 @@ class SplitAdamW:
     A bfloat16 is the upper half of a float32. Weight and rest together are the float32 *master*
     weight: joined, stepped, and split again, 10 bytes a parameter with the moments, where float32
     training takes 16. Each parameter steps as soon as its gradient is complete, and the gradient is
-    freed: never are all gradients in memory. So there must be one backward a step, over the whole
-    batch (`Llama.hidden`).
-
-    `moment` is the dtype of the first moment; with torch.float32 the masters follow
+    freed: never are all in memory. So there must be one backward a step, over the whole batch
+    (`Llama.hidden`). With a first moment of dtype torch.float32 (`moment`) the masters follow
     torch.optim.AdamW bit for bit.
     """
 
@@ -88,9 +85,9 @@ class SplitAdamW:
         self.state = {}  # as in PyTorch: {weight: {name: tensor}}
         me = weakref.ref(self)  # a hook that held the optimizer would keep both alive for ever
         for weight in parameters:
-            rest, m = (torch.zeros_like(weight, dtype=dtype) for dtype in (torch.int16, moment))
-            v = torch.zeros_like(weight, dtype=torch.float32)
-            self.state[weight] = {"step": torch.zeros(()), "rest": rest, "m": m, "v": v}
+            dtypes = {"rest": torch.int16, "m": moment, "v": torch.float32}
+            zeros = {name: torch.zeros_like(weight, dtype=dtypes[name]) for name in dtypes}
+            self.state[weight] = {"step": torch.zeros(()), **zeros}
             weight.register_post_accumulate_grad_hook(lambda weight: me() and me().update(weight))
 
     @torch.no_grad()

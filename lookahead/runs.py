@@ -1,16 +1,16 @@
-"""Which runs a command makes, what each trains on, and their names.
+"""Which runs a command makes, how an interrupted one goes on, and what each trains on.
 
-A setting is a method with its preview: every m, prefix and connector that the command gives makes
-one. All settings get the same rows in the same order. Two baselines of the paper ask the seed model
-before training: `sdft` has it rewrite the answers (`distill.py`), `constrained` needs its
+Every method, m, prefix, connector, rate and seed that the options give makes a run. A run's
+*setting*, the method and its preview, decides its training texts. Two baselines of the paper ask
+the seed model first: `sdft` has it rewrite the answers (`distill.py`), `constrained` needs its
 log-probabilities (`losses.py`).
 """
 
 import itertools
+import json
 import os
 import re
 import sys
-import typing
 import zlib
 
 import sentencepiece
@@ -23,91 +23,164 @@ from lookahead.distill import rewrite_answers
 from lookahead.losses import LOSSES, answer_log_probs
 from lookahead.preview import CONNECTOR, PREFIX, PREVIEWS, count_shown_whole, preview_pairs
 from lookahead.tasks import TASKS
+from lookahead.tensors import read_header, read_tensors, write_tensors
 
 METHODS = ("vanilla", *PREVIEWS, *LOSSES, "sdft")
-
-
-class Setting(typing.NamedTuple):
-    """A method and its preview; None for what the method does not have."""
-
-    method: str
-    m: int | None
-    prefix: str | None
-    connector: str | None
-
-
-def setting_of(run):
-    return Setting(*(run[field] for field in Setting._fields))
-
-
-def _all_settings(args):
-    """Return every Setting that the options of train.py ask for, once each, in their order."""
-    found = []
-    for method in args.method:
-        ms = args.m if method == "real" else [None]
-        prefixes = args.prefix if method == "virtual" else [None]
-        connectors = args.connector if method in PREVIEWS else [None]
-        found += itertools.starmap(Setting, itertools.product([method], ms, prefixes, connectors))
-    return list(dict.fromkeys(found))
+NOT_IN_NAME = ("data_sha256", "template", "prompt_field", "answer_field")
 
 
 def all_runs(args, task, seed_model, folder):
-    """Return what `run.json` says of each run before it is made: what is needed to repeat it."""
+    """Return {name: run}; a run is what `run.json` says of it before it is made, to repeat it."""
     shared = {name: getattr(args, name) for name in ("task", "template", "limit", "dtype")}
     shared |= {name: getattr(task, name) for name in ("system", "prompt_field", "answer_field")}
-    shared |= {"arguments": vars(args)}
-    shared |= {"data_sha256": files.sha256(args.data), "python": sys.version.split()[0]}
-    shared |= {"torch": torch.__version__, "sentencepiece": sentencepiece.__version__}
+    shared |= {"data_sha256": files.sha256(args.data), "arguments": vars(args)}
     shared |= {"seed_model": os.path.relpath(seed_model, folder)}
     shared |= {"seed_model_sha256": files.sha256(*checkpoint.weight_files(seed_model))}
-    recipe = task.recipe._asdict()
-    recipe |= {k: v for k, v in vars(args).items() if k in recipe and v is not None}
-    lrs = args.lr or [task.recipe.lr]
-    runs = itertools.product(range(args.seeds), lrs, _all_settings(args))
-    return [shared | recipe | setting._asdict() | {"seed": n, "lr": lr} for n, lr, setting in runs]
+    shared |= {"python": sys.version.split()[0], "torch": torch.__version__}
+    shared |= {"sentencepiece": sentencepiece.__version__}
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    for field, default in task.recipe._asdict().items():
+        shared[field] = given.get(field, default)
+    runs, lrs = {}, args.lr or [task.recipe.lr]
+    for seed, lr, method in itertools.product(range(args.seeds), lrs, args.method):
+        ms = args.m if method == "real" else [None]
+        prefixes = args.prefix if method == "virtual" else [None]
+        connectors = args.connector if method in PREVIEWS else [None]
+        for m, prefix, connector in itertools.product(ms, prefixes, connectors):
+            run = shared | {"method": method, "m": m, "prefix": prefix, "connector": connector}
+            run |= {"seed": seed, "lr": lr}
+            runs[_run_name(run)] = run
+    return runs
+
+
+def _run_name(run):
+    """Return a name that tells what differs from the defaults, so that no run hides another."""
+    task = TASKS[run["task"]]
+    defaults = task.recipe._asdict() | {"prefix": PREFIX, "connector": CONNECTOR, "limit": None}
+    defaults |= {"dtype": "float32", "system": task.system}
+    name = run["method"] + (f"-m{run['m']}" if run["m"] else "")
+    for field, default in defaults.items():
+        if run[field] not in (None, default):
+            value = str(run[field])
+            if not re.fullmatch(r"[\w.-]{1,20}", value):  # a text: its start and a checksum
+                value = re.sub(r"\W+", "_", value)[:20] + f".{zlib.crc32(value.encode()):08x}"
+            name += f"-{field.replace('_', '')}{value}"
+    return f"{name}-seed{run['seed']}"
+
+
+def is_due(folder, run, resume, seed_model):
+    """Return whether a run is still to be made; refuse a folder in which it must not be written."""
+    checkpoint.refuse_foreign(folder)
+    if folder.resolve() == seed_model.resolve():
+        raise InputError(f"{folder}: this run would overwrite its seed model; give another --out.")
+    saved, path = folder / checkpoint.RESUME_FILE, folder / "run.json"
+    if saved.exists() and not resume:
+        raise InputError(f"{saved}: an interrupted run; give --resume or remove it.")
+    if saved.exists() or not path.exists():
+        return True
+    found = files.read_json(path)
+    if resume:
+        _check_same(path, found, run)
+        say(f"{folder.name}: complete already")
+    elif found.get("seed_model_sha256") == run["seed_model_sha256"]:  # else it is out of date
+        _check_same(path, found, {key: run[key] for key in NOT_IN_NAME})
+    return not resume
+
+
+def _check_same(path, found, run):
+    """Refuse what was made by another run than this one."""
+    for key, value in run.items():
+        if key != "arguments" and found.get(key) != value:
+            raise InputError(f"{path}: was made with {key} {found.get(key)!r:.60}, and now it is "
+                             f"{value!r:.60}; remove it, or give another --out.")  # fmt: skip
+
+
+class ResumeFile:
+    """The file in which training saves, every so many steps, what it has reached.
+
+    It holds the trained weights, the optimizer's state and, in its header, the loss log and `run`.
+    It replaces the one before only when it is whole on the disk, so a run that is killed at any
+    moment, during a save too, is taken up exactly and ends with the weights of one that was never
+    interrupted. Nothing random has to be saved: seed and epoch alone decide the order of the data.
+    """
+
+    def __init__(self, folder, every, run):
+        self.path, self.every, self.run = folder / checkpoint.RESUME_FILE, every, run
+
+    def save(self, model, optimizer, log):
+        tensors = {}
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                tensors[name] = weight
+                for key, value in optimizer.state[weight].items():
+                    bits = value.dtype == torch.int16  # the rests; the file's dtypes are of floats
+                    tensors[f"{name} {key}"] = value.view(torch.bfloat16) if bits else value
+        write_tensors(self.path, tensors, {"run": json.dumps(self.run), "log": json.dumps(log)})
+
+    def restore(self, model, optimizer):
+        """Put what was saved into model and optimizer; return the loss log, empty if none was."""
+        if not self.path.exists():
+            return []
+        texts = read_header(self.path)[2]
+        _check_same(self.path, json.loads(texts.get("run", "{}")), self.run)
+        weights = dict(model.named_parameters())
+        for name, tensor in read_tensors(self.path):
+            name, _, key = name.partition(" ")
+            weight, state = weights[name], optimizer.state[weights[name]]
+            if not key:
+                weight.data.copy_(tensor)
+            elif key in state:
+                state[key].copy_(tensor.view(state[key].dtype))
+            else:  # PyTorch's AdamW has no state before its first step
+                state[key] = tensor.to(weight.device)
+        return json.loads(texts["log"])
+
+
+def setting_of(run):
+    return run["method"], run["m"], run["prefix"], run["connector"]
 
 
 def prepare(pairs, runs, task, seed_model, args):
-    """Return {setting: examples} and {setting: counts for `run.json`} of the runs' settings."""
-    settings = dict.fromkeys(map(setting_of, runs))
-    methods = {setting.method for setting in settings}
-    tokenizer = files.load_tokenizer(seed_model / "tokenizer.model")
+    """Return {setting: (examples, counts for `run.json`)} of the runs' settings.
+
+    All train on the same rows in the same order, and no answer is ever cut: a row that is too long
+    in one setting is left out of all.
+    """
+    settings = list(dict.fromkeys(map(setting_of, runs)))
+    model, tokenizer = checkpoint.load(seed_model, args.device, getattr(torch, args.dtype))
     chat = tokenizer, args.template, task.system
-    if methods & {"constrained", "sdft"}:
-        model, _ = checkpoint.load(seed_model, args.device, getattr(torch, args.dtype))
-    if "sdft" in methods:
-        rewritten, share = rewrite_answers(model, *chat, pairs, task, args.token_budget)
-        say(f"sdft: {share:.1%} of the answers are rewritten, the others kept")
-    examples, counts = {}, {}
-    for setting in settings:
-        version = rewritten if setting.method == "sdft" else pairs
-        if setting.method in PREVIEWS:
-            version = preview_pairs(pairs, **setting._asdict(), tokenizer=tokenizer)
-        examples[setting] = [encode_chat(*chat, *pair) for pair in version]
-    context = checkpoint.read_config(seed_model / "config.json").max_position_embeddings
-    fits = _rows_that_fit(examples.values(), min(runs[0]["max_length"], context))
-    kept = list(itertools.compress(pairs, fits))
-    for setting in settings:
-        examples[setting] = list(itertools.compress(examples[setting], fits))
-        counts[setting] = {"examples": len(kept), "left_out": len(pairs) - len(kept)}
-        if setting.method == "real":
-            whole = counts[setting]["shown_whole"] = count_shown_whole(kept, setting.m, tokenizer)
+    versions = []
+    for method, *preview in settings:
+        version = pairs
+        if method in PREVIEWS:
+            version = preview_pairs(pairs, method, *preview, tokenizer)
+        elif method == "sdft":
+            version, share = rewrite_answers(model, *chat, pairs, task, args.token_budget)
+            say(f"sdft: {share:.1%} of the answers are rewritten, the others kept")
+        versions.append([encode_chat(*chat, *pair) for pair in version])
+    longest = args.max_length or task.recipe.max_length
+    fits = _rows_that_fit(versions, min(longest, model.config.max_position_embeddings))
+    kept, prepared = list(itertools.compress(pairs, fits)), {}
+    for setting, version in zip(settings, versions):
+        method, m, *_ = setting
+        examples = list(itertools.compress(version, fits))
+        counts = {"examples": len(kept), "left_out": len(pairs) - len(kept)}
+        if method == "real":
+            whole = counts["shown_whole"] = count_shown_whole(kept, m, tokenizer)
             if whole:
-                say(f"m = {setting.m}: {whole} answers are shown whole")
-        elif setting.method == "sdft":
-            counts[setting]["rewritten"] = share
-        elif setting.method == "constrained":
+                say(f"m = {m}: {whole} answers are shown whole")
+        elif method == "sdft":
+            counts["rewritten"] = share
+        elif method == "constrained":
             name = "constrained: ask seed model"
-            values = answer_log_probs(model, examples[setting], args.token_budget, name)
-            examples[setting] = [(*e, v.cpu()) for e, v in zip(examples[setting], values)]
-    return examples, counts
+            values = answer_log_probs(model, examples, args.token_budget, name)
+            examples = [(*e, v.cpu()) for e, v in zip(examples, values)]
+        prepared[setting] = examples, counts
+    return prepared
 
 
 def _rows_that_fit(versions, max_length):
-    """Return for each row whether its example is at most `max_length` tokens in every version.
-
-    No answer is ever cut, and all settings train on the same rows.
-    """
+    """Return for each row whether its example is at most `max_length` tokens in every version."""
     fits = [max(len(ids) for ids, _ in row) <= max_length for row in zip(*versions)]
     if not any(fits):
         raise InputError(f"none of {len(fits)} rows fits in {max_length} tokens, the lower of "
@@ -115,19 +188,3 @@ def _rows_that_fit(versions, max_length):
     if left_out := fits.count(False):
         say(f"{left_out} rows of over {max_length} tokens left out")
     return fits
-
-
-def run_name(run):
-    """Return a name that tells what differs from the defaults, so that no run hides another."""
-    name = run["method"] + (f"-m{run['m']}" if run["m"] else "")
-    defaults = TASKS[run["task"]].recipe._asdict()
-    defaults |= {"prefix": PREFIX, "connector": CONNECTOR, "limit": None, "dtype": "float32"}
-    defaults |= {"system": TASKS[run["task"]].system}
-    for field, default in defaults.items():
-        if run[field] in (None, default):
-            continue
-        value = str(run[field])
-        if not re.fullmatch(r"[\w.-]{1,20}", value):  # a text: its start, and a sum of the whole
-            value = re.sub(r"\W+", "_", value)[:20] + f".{zlib.crc32(value.encode()):08x}"
-        name += f"-{field.replace('_', '')}{value}"
-    return f"{name}-seed{run['seed']}"

@@ -1,9 +1,8 @@
 """Safetensors files, read and written here, so that no pickle is ever opened.
 
 A file is eight bytes with the length of a JSON header, the header with each tensor's dtype, shape
-and byte range, and the bytes. A file from elsewhere may be damaged or hostile: the whole header is
-checked against the size of the file before anything is allocated. Left out: dtypes other than the
-three that weights come in.
+and byte range, and the bytes. It may be damaged or hostile: the whole header is checked against the
+size of the file before anything is allocated. Left out: dtypes other than those of weights.
 """
 
 import json
@@ -22,54 +21,44 @@ def read_header(path):
 
     The tensors must follow one another without gap or overlap and fill the file.
     """
-    size = path.stat().st_size
+    size, end = path.stat().st_size, 0
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8).ljust(8, b"\xff"), "little")
         if length > min(size - 8, 100_000_000):  # the format's own limit
             raise InputError(f"{path}: not a safetensors file (its header is beyond its end).")
-        try:
-            header = json.loads(file.read(length))
-            texts = header.pop("__metadata__", {})
-            spans = sorted(_check_entry(path, name, entry) for name, entry in header.items())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            cause = f"{type(error).__name__}: {error!a:.60}"
-            raise InputError(f"{path}: its safetensors header is broken ({cause}).") from None
-    end = 0
-    for begin, stop, name in spans:
-        if begin != end:
-            raise InputError(f"{path}: tensor {name!a:.80} has wrong offsets.")
-        end = stop
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+        texts = header.pop("__metadata__", {})
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            shape, (begin, stop) = entry["shape"], entry["data_offsets"]
+            if entry["dtype"] not in DTYPES:
+                raise InputError(f"{path}: tensor {name!a:.80} is {entry['dtype']!a:.20}; only "
+                                 f"{', '.join(DTYPES)} are read.")  # fmt: skip
+            whole = type(shape) is list and len(shape) <= 8 and min(shape, default=1) > 0
+            whole = whole and all(type(number) is int for number in [*shape, begin, stop])
+            bytes_each = DTYPES[entry["dtype"]].itemsize
+            if not whole or begin != end or stop != end + math.prod(shape) * bytes_each:
+                raise InputError(f"{path}: tensor {name!a:.80} has wrong offsets.")
+            end = stop
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        cause = f"{type(error).__name__}: {error!a:.60}"
+        raise InputError(f"{path}: its safetensors header is broken ({cause}).") from None
     if end != size - 8 - length:
         raise InputError(f"{path}: holds {size} bytes where its header says {end + 8 + length}.")
     return header, 8 + length, texts
 
 
-def _check_entry(path, name, entry):
-    """Return (begin, stop, name) of a header's entry whose shape, dtype and bytes agree."""
-    shape, (begin, stop) = entry["shape"], entry["data_offsets"]
-    if entry["dtype"] not in DTYPES:
-        raise InputError(f"{path}: tensor {name!a:.80} is {entry['dtype']!a:.20}; only "
-                         f"{', '.join(DTYPES)} are read.")  # fmt: skip
-    whole = type(shape) is list and len(shape) <= 8 and min(shape, default=1) > 0
-    whole = whole and all(type(number) is int for number in [*shape, begin, stop])
-    if not whole or stop - begin != math.prod(shape) * DTYPES[entry["dtype"]].itemsize:
-        raise InputError(f"{path}: tensor {name!a:.80} has wrong offsets.")
-    return begin, stop, name
-
-
-def read_tensors(path, names=None):
-    """Yield (name, tensor) of a safetensors file, one at a time: all, or those of `names`."""
+def read_tensors(path):
+    """Yield (name, tensor) of a safetensors file, one at a time."""
     header, offset, _ = read_header(path)
     with open(path, "rb") as file:
         for name, entry in header.items():
-            if names is not None and name not in names:
-                continue
             begin, stop = entry["data_offsets"]
             data = bytearray(stop - begin)
             file.seek(offset + begin)
             file.readinto(data)
-            flat = torch.frombuffer(data, dtype=DTYPES[entry["dtype"]])
-            yield name, flat.view(entry["shape"])
+            yield name, torch.frombuffer(data, dtype=DTYPES[entry["dtype"]]).view(entry["shape"])
 
 
 def write_tensors(path, tensors, metadata=None):

@@ -8,7 +8,7 @@ from conftest import SHARED, tiny
 
 import evaluate
 import train
-from lookahead import options, runs, toy
+from lookahead import runs, toy
 from lookahead.batches import pad, shuffled_batches
 from lookahead.chat import encode_chat
 from lookahead.checkpoint import load
@@ -206,7 +206,7 @@ def test_the_direction_of_the_kl():
 
 
 def test_a_forks_own_method_is_evaluated(toy_run, script, monkeypatch):
-    monkeypatch.setattr(options, "METHODS", ("vanilla", "mine"))
+    monkeypatch.setattr(train, "METHODS", ("vanilla", "mine"))
     monkeypatch.setattr(runs, "preview_pairs", lambda pairs, **_: pairs)
     folder = toy_run("--method", "mine", "vanilla")
     script(evaluate.main, folder, "--limit", 4)

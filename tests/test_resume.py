@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import train
-from lookahead.resume import ResumeFile
+from lookahead.runs import ResumeFile
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "train.py"
 
