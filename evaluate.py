@@ -10,6 +10,8 @@ pairs (`kl.py`). Prompts are plain: nothing here knows of previews. Written besi
 `results.json`, `report.md`, its pictures, and all completions. Left out: GPT-4.
 """
 
+import hashlib
+import json
 import pathlib
 
 import torch
@@ -23,12 +25,12 @@ from lookahead.intervals import mean_score
 from lookahead.kl import initial_log_probs, kl_per_position
 from lookahead.report import print_report, write_report
 from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, read_harmful
-from lookahead.tables import PREVIEW, SHARED
+from lookahead.tables import PREVIEW_FIELDS, SHARED
 from lookahead.tasks import TASKS, read_pairs, with_options
 
 TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
 KL_PAIRS = {"jailbreak": "harmful", "utility": "task"}  # whose answers the KL is measured on
-REPORTED = ("name", "method", *PREVIEW, "seed", *SHARED, "seconds_per_epoch")
+REPORTED = ("name", "method", *PREVIEW_FIELDS, "seed", *SHARED, "seconds_per_epoch")
 REPORTED += ("left_out", "blank", "shown_whole", "rewritten", "loss_before", "loss_after")
 
 
@@ -38,7 +40,7 @@ def parse_arguments():
     add = parser.add_argument_group("data (the toy world brings its own)").add_argument
     add("--data", help="the task's test rows, JSONL or a JSON array")
     add("--prompt-field", type=words, metavar="NAME", help="of the test rows (the task's own)")
-    add("--answer-field", type=words, metavar="NAME", help="of the test rows (likewise)")
+    add("--answer-field", type=words, metavar="NAME", help="of the test rows (the task's own)")
     add("--harmful", help="harmful requests, for RSR (default: those of --harmful-answers): rows "
         "with `prompt` or `instruction`, or lists of chat messages")  # fmt: skip
     add("--harmful-answers", help="the same with answers (`answer` or `output`), for JSR and KL")
@@ -64,7 +66,7 @@ def find_models(folder):
         runs.append(read_json(path) | {"name": path.parent.name, "path": path.parent})
     runs = [run for run in runs if run.get("method", "seed") != "seed"]
     if not runs:
-        raise InputError(f"{folder}: holds no runs; `python train.py` makes them.")
+        raise InputError(f"{folder}: holds no runs of train.py; give OUT/TASK, like out/toy.")
     seed = {"name": "seed", "method": "seed", "path": folder / runs[0]["seed_model"]}
     seed |= {key: runs[0][key] for key in ("task", "template")}
     digest = sha256(*weight_files(seed["path"]))
@@ -79,7 +81,10 @@ def find_models(folder):
 
 def read_data(folder, task, args):
     """Return {kind of completion: (prompt, answer) pairs} of the tests and the harmful requests."""
-    own = {path.name: path for path in folder.glob("data/*.jsonl")}  # the toy world's
+    own = {path.name: path for path in sorted(folder.glob("data/*.jsonl"))}  # the toy world's
+    made = folder / "seed" / "run.json"
+    if own and made.exists() and read_json(made)["data_sha256"] != sha256(*own.values()):
+        raise InputError(f"{folder}/data: not the world of {folder}/seed; run train.py again.")
     test_path = args.data or own.get("test.jsonl")
     pair_path = args.harmful_answers or own.get("harmful.jsonl")
     tests = read_pairs(test_path, task)[0] if test_path else []
@@ -169,6 +174,7 @@ def evaluate(folder, args):
     results = {"task": seed["task"], "seed_model": str(seed["path"]), "runs": runs}
     results["llama_2_7b"] = seed["template"] == "llama-2" and width == 4096  # as the paper's
     results |= {"system": task.system, "safety_system": task.safety_system}
+    results["data_sha256"] = hashlib.sha256(json.dumps(data).encode()).hexdigest()
     return results | {"arguments": vars(args)}
 
 

@@ -36,39 +36,36 @@ from lookahead.toy import write_world
 
 def parse_arguments():
     parser = Parser(__doc__)
-    add = parser.add_argument_group("what is trained").add_argument
+    add = parser.add_argument_group("what is trained (defaults in parentheses)").add_argument
     add("--task", choices=TASKS, default="toy", help="(toy)")
-    add("--data", help="training rows, JSONL or a JSON array; the toy world brings its own")
+    add("--data", help="training rows, JSONL or a JSON array (the toy world brings its own)")
     add("--prompt-field", type=words, metavar="NAME", help="of the rows (the task's own)")
-    add("--answer-field", type=words, metavar="NAME", help="of the rows (likewise)")
-    add("--limit", type=positive, help="use only the first N rows")
-    add("--model", help="directory of the seed model, in Hugging Face layout")
+    add("--answer-field", type=words, metavar="NAME", help="of the rows (the task's own)")
+    add("--limit", type=positive, metavar="N", help="use only the first N rows")
+    add("--model", metavar="DIR", help="seed model, a directory in Hugging Face layout")
     add("--scratch", metavar="TOKENIZER", help="build a small random seed model with it instead")
     add("--template", choices=TEMPLATES, help="chat template (what the model's directory shows)")
-    add("--system", metavar="TEXT", help="system prompt of training (the task's; '' is none)")
-    add("--world", type=int, default=0, help="number of the toy world (0)")
+    add("--system", metavar="TEXT", help="system prompt of training, '' for none (the task's)")
+    add("--world", type=int, metavar="N", default=0, help="which toy world (0)")
     add = parser.add_argument_group("the method; several values make a run each").add_argument
     add("--method", nargs="+", choices=METHODS, default=METHODS[:3], help="(the first 3)")
-    add("--m", type=positive, nargs="+", default=[6], help="shown by a real preview (6: the paper)")
-    add("--prefix", type=words, nargs="+", default=[PREFIX], help="P (the default: its code's)")
-    add("--connector", nargs="+", default=[CONNECTOR], help="C (the default: the paper's)")
-    add = parser.add_argument_group("the recipe of all methods (the toy has its own)").add_argument
-    add("--lr", type=fraction, nargs="+", help="learning rate, one or several (2e-5: the paper)")
-    add("--epochs", type=positive, help="passes over the data (3: the paper)")
-    add("--batch-size", type=positive, help="examples a step (64: the paper)")
-    add("--schedule", choices=["linear", "cosine"], help="fall of the rate (linear: its code)")
-    add("--beta1", type=fraction, help="of AdamW (0.5: hard-coded in its code)")
-    add("--max-length", type=positive, help="tokens; longer rows are left out (512: its code)")
-    add("--lora", type=positive, metavar="RANK", help="adapters; raise --lr (none: the paper)")
-    add("--seeds", type=positive, default=1, help="runs of each method, with seeds 0, 1, ... (1)")
+    add("--m", type=positive, metavar="N", nargs="+", default=[6], help="answer tokens that a real "
+        "preview shows (6: the paper)")  # fmt: skip
+    add("--prefix", type=words, metavar="TEXT", nargs="+", default=[PREFIX],
+        help=f"sentence of a virtual preview ({PREFIX!r}: the paper's code)")  # fmt: skip
+    add("--connector", metavar="TEXT", nargs="+", default=[CONNECTOR],
+        help=f"words before what a preview shows ({CONNECTOR!r}: the paper)")  # fmt: skip
+    add("--seeds", type=positive, metavar="N", default=1, help="N orders of the rows (1)")
+    _add_recipe_options(parser)
     add = parser.add_machine_options()
-    add("--out", default="out", help="folder of all output (out)")
-    add("--save-every", type=positive, metavar="N", help="save every N steps (7B: 63 GiB, twice)")
+    add("--out", default="out", metavar="DIR", help="folder of all output (out)")
+    add("--save-every", type=positive, metavar="N", help="save every N steps, so that --resume can "
+        "go on (a 7B model takes 63 GiB, twice while saving)")  # fmt: skip
     add("--resume", action="store_true", help="take up an interrupted command where it was saved")
     add("--recompute", action=argparse.BooleanOptionalAction, help="compute blocks twice, for less "
         "memory (yes, but no on a CPU)")  # fmt: skip
-    add("--token-budget", type=positive, help="padded tokens of a micro-batch: costs memory, "
-        "changes nothing but rounding (1024 on a CPU, else 16384)")  # fmt: skip
+    add("--token-budget", type=positive, metavar="N", help="padded tokens of a micro-batch: costs "
+        "memory, changes nothing but rounding (1024 on a CPU, else 16384)")  # fmt: skip
     args = parser.parse_args()
     on_cpu = args.device.startswith("cpu")
     args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
@@ -80,6 +77,22 @@ def parse_arguments():
     if args.scratch and (args.model or args.task == "toy"):
         raise InputError("--scratch builds a seed model itself: not with --model or the toy task.")
     return args
+
+
+def _add_recipe_options(parser):
+    toy = TASKS["toy"].recipe
+    add = parser.add_argument_group("the recipe of all methods (the paper's; for the toy world lr "
+        f"{toy.lr}, batch {toy.batch_size}, beta1 {toy.beta1})").add_argument  # fmt: skip
+    add("--lr", type=fraction, nargs="+", help="learning rate, one or several (2e-5: the paper)")
+    add("--epochs", type=positive, metavar="N", help="passes over the rows (3: the paper)")
+    add("--batch-size", type=positive, metavar="N", help="rows a step (64: the paper)")
+    add("--schedule", choices=["linear", "cosine"], help="how the rate falls to zero (linear: the "
+        "paper's code)")  # fmt: skip
+    add("--beta1", type=fraction, help="of AdamW (0.5: hard-coded in the paper's code)")
+    add("--max-length", type=positive, metavar="N", help="tokens of prompt and answer; longer rows "
+        "are left out (512, SAMSum 1024: the paper's code)")  # fmt: skip
+    add("--lora", type=positive, metavar="RANK", help="train only adapters of this rank, with a "
+        "higher --lr (all parameters: the paper)")  # fmt: skip
 
 
 def fraction(text):
@@ -99,18 +112,17 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
     for epoch in range(recipe.epochs):
         batches += shuffled_batches(examples, recipe.batch_size, f"{seed} {epoch}")
     log = saved.restore(model, optimizer) if saved else []
-    progress, seen = Progress(name, len(batches), len(log)), log[-1]["tokens"] if log else 0
-    started = time.monotonic() - (log[-1]["seconds"] if log else 0.0)
+    seen, seconds = (log[-1]["tokens"], log[-1]["seconds"]) if log else (0, 0.0)
+    progress, started = Progress(name, len(batches), len(log)), time.monotonic() - seconds
 
     for step, batch in enumerate(batches[len(log) :], len(log) + 1):
-        lr = learning_rate(recipe, step, len(batches))
-        optimizer.param_groups[0]["lr"] = lr
+        lr = optimizer.param_groups[0]["lr"] = learning_rate(recipe, step, len(batches))
 
-        # The loss is divided by the answer tokens of the whole batch: micro-batches change nothing.
+        # Divided by the answer tokens of the whole batch: micro-batches change only rounding.
         count = sum(len(ids) - start for ids, start, *_ in batch)
         parts = [pad(part, device) for part in micro_batches(batch, token_budget)]
-        # PyTorch's AdamW lets the gradients of several backwards add up. SplitAdamW steps inside
-        # backward, so one backward must go through all parts.
+        # PyTorch's AdamW lets the gradients of several backwards add up. SplitAdamW (of bfloat16
+        # weights, optimizer.py) steps inside backward, so one backward goes through all parts.
         groups = [parts] if isinstance(optimizer, SplitAdamW) else [[part] for part in parts]
         loss = 0.0
         for group in groups:
@@ -118,7 +130,7 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
             loss += group_loss.item()
             group_loss.backward()
         if not math.isfinite(loss):
-            raise InputError(f"{name}: the loss is {loss} at step {step}, lr {lr:.2g}, in examples "
+            raise InputError(f"{name}: the loss is {loss} at step {step}, lr {lr:.2g}, in rows "
                              f"{_numbers(batch, examples)}; try a lower --lr.")  # fmt: skip
         optimizer.step()
         optimizer.zero_grad()
@@ -130,8 +142,7 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
         save_now = saved and saved.every and step % saved.every == 0
         if save_now or step == len(batches):
             if not all(weight.isfinite().all() for weight in model.parameters()):
-                mend = "try a lower --lr"
-                raise InputError(f"{name}: weights are not finite at step {step}; {mend}.")
+                raise InputError(f"{name}: weights not finite at step {step}; try a lower --lr.")
         if save_now:
             saved.save(model, optimizer, log)
             started = time.monotonic() - seconds  # writing is not training
@@ -139,7 +150,7 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
 
 
 def _numbers(batch, examples):
-    """Return which of the examples are in the batch, as text: 3, 8, 20."""
+    """Return which of the rows that were kept are in the batch, as text: 3, 8, 20."""
     inside = {id(example) for example in batch}
     return ", ".join(str(i) for i, example in enumerate(examples, 1) if id(example) in inside)
 

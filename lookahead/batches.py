@@ -2,9 +2,9 @@
 
 An example is a pair (ids, start): the token ids of prompt and answer, and the index of the first
 answer token. A batch is cut into micro-batches by a token budget; sorting by length *inside* the
-batch keeps padding small and changes nothing else, because the loss is summed and divided by the
-answer tokens of the whole batch. Left out: packing, data-loader workers, bucketing across batches
-(which would change the order of examples). Shapes: B examples, T tokens of the longest one.
+batch keeps padding small and changes nothing but rounding, because the loss is summed and divided
+by the answer tokens of the whole batch. Left out: packing, data-loader workers, bucketing across
+batches (which would change the order of examples). Shapes: B examples, T tokens of the longest one.
 """
 
 import random
@@ -55,5 +55,5 @@ def pad(examples, device="cpu"):
     for row, mask, (ids, start, *_) in zip(tokens, supervised, examples):
         row[: len(ids)] = torch.tensor(ids)
         mask[start : len(ids)] = True
-    extras = zip(*(more for _, _, *more in examples))
+    extras = zip(*(more for _, _, *more in examples))  # most often none
     return tokens.to(device), supervised.to(device), *(torch.cat(x).to(device) for x in extras)

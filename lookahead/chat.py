@@ -46,8 +46,8 @@ def choose_template(folder, given=None):
     must be given: none is guessed.
     """
     text = ""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such directory; give that of a model in --model.")
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: holds no config.json; give a model's directory in --model.")
     if given:
         return given
     if (folder / "run.json").exists():

@@ -29,8 +29,8 @@ def run_script(main):
         if isinstance(error, RuntimeError):
             if "memory" not in str(error):  # PyTorch has three ways to say it
                 raise
-            mend = "give a smaller --token-budget or --batch-size, or train with --lora"
-            error = f"the device is out of memory; {mend}."
+            mend = "train.py: a smaller --token-budget, or --lora; evaluate.py: --batch-size"
+            error = f"the device is out of memory ({mend})."
         start = "\r\033[K" if sys.stderr.isatty() else ""  # over an unfinished line of progress
         print(f"{start}error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,9 +1,9 @@
 """Chapter 5. Losses on the answer tokens: cross-entropy, and the constrained SFT of earlier work.
 
 A loss returns a sum over answer tokens: the training loop divides it by the answer tokens of the
-whole batch, so that cutting the batch up changes nothing. LookAhead Tuning trains with plain
-cross-entropy, previewed tokens included; constrained SFT is what the paper compares with. A fork
-with another objective adds a function here, and its name to LOSSES.
+whole batch, so that cutting the batch up changes nothing but rounding. LookAhead Tuning trains with
+plain cross-entropy, previewed tokens included; constrained SFT is what the paper compares with. A
+fork with another objective adds a function here, and its name to LOSSES.
 
 Shapes: B examples, T tokens, D width, V vocabulary, N answer tokens of all parts.
 """
@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lookahead.batches import micro_batches, pad
 from lookahead.commands import Progress
 
-BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)  # of answer tokens 1, 2 to 5, and all that follow
+BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)  # its authors': of answer tokens 1, 2 to 5, the rest
 
 
 def answer_logits(model, parts):
@@ -45,8 +45,8 @@ def constrained_sft(model, parts, betas=BETAS):
 
     A part's third member has the seed model's log p of its answer tokens (see `answer_log_probs`).
     The gradient is cross-entropy's, weighted by 2 sigmoid(beta_t (log p_seed - log p)): by 1 before
-    the first step, and the less the likelier a token becomes. The authors' code keeps the weight
-    above 0.001; this is the formula.
+    the first step, and the less the likelier a token becomes. Its authors' code keeps the
+    weight above 0.001; this is the formula.
     """
     logits, targets = answer_logits(model, parts)
     gained = -F.cross_entropy(logits.float(), targets, reduction="none")

@@ -112,7 +112,7 @@ class Llama(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.recompute = False  # in backward, so that a block keeps its input only: less memory
+        self.recompute = False  # each block in backward, keeping only its input: less memory
         self.model = nn.ModuleDict({  # all but the head: checkpoint names start with `model.`
             "embed_tokens": nn.Embedding(config.vocab_size, config.hidden_size),
             "layers": nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers)),
@@ -131,8 +131,8 @@ class Llama(nn.Module):
         Rows are padded on the right and attention is causal, so no real token attends to a later
         pad, and no mask is needed. The parts go through the blocks side by side: in backward a
         block's gradients from all of them are complete before those of the block below begin, and
-        can be used and freed at once. In generation there is one part, and a cache that knows the
-        positions of its tokens.
+        can be used and freed at once. In decoding there is one part, and a cache that knows the
+        positions of its tokens and, after the first pass, masks what lies behind them.
         """
         states, angles = [], []
         for tokens in parts:

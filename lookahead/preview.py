@@ -17,7 +17,6 @@ from lookahead.files import load_tokenizer, read_rows, write_rows
 
 CONNECTOR = " The answer begins with: "
 PREFIX = "Let's solve this problem. "
-PREVIEWS = ("real", "virtual")
 
 
 def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
@@ -48,13 +47,21 @@ def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):
     return prompt + connector + prefix, prefix + answer
 
 
-def preview_pairs(pairs, method, m, prefix, connector, tokenizer):
-    """Return (prompt, answer) pairs with one of PREVIEWS, for training."""
-    if method == "real":
-        return [real_preview(*pair, m, tokenizer, connector) for pair in pairs]
-    if method == "virtual":
-        return [virtual_preview(*pair, prefix, connector) for pair in pairs]
-    raise ValueError(f"unknown preview {method}")
+# A preview's name: its function, and which options it takes. A fork adds its own here.
+PREVIEWS = {
+    "real": (real_preview, ("m", "connector", "tokenizer")),
+    "virtual": (virtual_preview, ("prefix", "connector")),
+}
+
+
+def preview_pairs(pairs, method, **options):
+    """Return (prompt, answer) pairs with one of PREVIEWS; options it does not take are ignored.
+
+    >>> preview_pairs([("Hi.", "Hello.")], "virtual", prefix="Well. ", connector=" Say: ", m=None)
+    [('Hi. Say: Well. ', 'Well. Hello.')]
+    """
+    preview, taken = PREVIEWS[method]
+    return [preview(*pair, **{name: options[name] for name in taken}) for pair in pairs]
 
 
 def count_shown_whole(pairs, m, tokenizer):
@@ -71,23 +78,27 @@ def main():
     add = parser.add_argument
     add("source", help="JSONL file, or a JSON array of objects")
     add("target", help="JSONL file to write; other fields are kept as they are")
-    add("--mode", choices=PREVIEWS, required=True, help="the method")
-    add("--m", type=positive, default=6, help="answer tokens to show (paper: 6)")
-    add("--prefix", type=words, default=PREFIX, help="P (paper's code: %(default)r)")
-    add("--connector", default=CONNECTOR, help="C (paper: %(default)r)")
-    add("--tokenizer", help="SentencePiece model, needed to count in real mode")
+    add("--mode", choices=PREVIEWS, required=True, help="which preview")
+    add("--m", type=positive, default=6, help="answer tokens that a real one shows (6: the paper)")
+    add("--prefix", type=words, default=PREFIX, help="P (the paper's code: %(default)r)")
+    add("--connector", default=CONNECTOR, help="C (the paper: %(default)r)")
+    add("--tokenizer", help="SentencePiece model, for the modes that count tokens")
     add("--prompt-field", default="question", help="default: %(default)s")
     add("--answer-field", default="answer", help="default: %(default)s")
     args = parser.parse_args()
-    real, fields = args.mode == "real", [args.prompt_field, args.answer_field]
-    if real and not args.tokenizer:
-        raise InputError("--tokenizer is missing: real mode counts tokens and needs it.")
-    tokenizer = load_tokenizer(args.tokenizer) if real else None
+    taken, fields = PREVIEWS[args.mode][1], [args.prompt_field, args.answer_field]
+    if "tokenizer" in taken and not args.tokenizer:
+        raise InputError(f"--tokenizer is missing: {args.mode} mode counts tokens and needs it.")
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     rows = read_rows(args.source, fields)
     pairs = [[row[field] for field in fields] for row in rows]
-    new = preview_pairs(pairs, args.mode, args.m, args.prefix, args.connector, tokenizer)
-    write_rows(args.target, [row | dict(zip(fields, pair)) for row, pair in zip(rows, new)])
-    whole = count_shown_whole(pairs, args.m, tokenizer) if real else 0
+    for number, (prompt, _) in enumerate(pairs, 1):
+        if args.connector.strip() and args.connector in prompt:
+            raise InputError(f"{args.source}, row {number}: its prompt has a preview already.")
+    options = {name: getattr(args, name) for name in ("m", "prefix", "connector")}
+    previewed = preview_pairs(pairs, args.mode, **options, tokenizer=tokenizer)
+    write_rows(args.target, [row | dict(zip(fields, pair)) for row, pair in zip(rows, previewed)])
+    whole = count_shown_whole(pairs, args.m, tokenizer) if "m" in taken else 0
     say(f"{len(rows)} rows written to {args.target}; {whole} answers were shown whole.")
 
 

@@ -58,7 +58,7 @@ def write_report(folder, results):
             parts += [title, _as_markdown(tables.curve_table(series))]
         bar_chart(folder / f"{name}.svg", panels)
         parts.append(f"![{name}]({name}.svg)")
-    for field in ("lr", *tables.PREVIEW):
+    for field in ("lr", *tables.PREVIEW_FIELDS):
         if panels := tables.ablations(rows[1:], field):
             bar_chart(folder / f"{field}.svg", panels, 100)
             parts.append(f"![{field}]({field}.svg)")
@@ -73,12 +73,17 @@ def _sentences(results, rows):
     sentences = [CAPTION, *tables.verdicts(rows)]
     sentences.append(f"Runs of each method: {max(len(row['runs']) for row in rows)}. "
                      f"n: {', '.join(counts)}.")  # fmt: skip
-    sentences.append(f"System prompts: {results['system']!r} for utility, "
-                     f"{results['safety_system']!r} for RSR and JSR.")  # fmt: skip
+    trained = dict.fromkeys(row["system"] for row in rows[1:])
+    sentences.append(f"System prompts: {', '.join(map(repr, trained))} in training, "
+                     f"{results['system']!r} for utility, {results['safety_system']!r} for RSR and "
+                     "JSR.")  # fmt: skip
+    if rows[0]["rsr"] and rows[0]["rsr"]["value"] < 0.5:
+        sentences.append("The seed model answers less than half of the harmful requests safely: "
+                         "there is little to lose.")  # fmt: skip
     for run in results["runs"]:
         sentences += [note.format(**run) for key, note in NOTES.items() if run.get(key)]
         if run["method"] == "sdft":
-            sentences.append(f"SDFT: the seed model rewrote {run['rewritten']:.1%} of the answers.")
+            sentences.append(f"SDFT: {run['rewritten']:.1%} of the rewrites replaced answers.")
     return list(dict.fromkeys(sentences))  # many runs say the same
 
 

@@ -22,6 +22,7 @@ from lookahead.commands import InputError, say
 from lookahead.distill import rewrite_answers
 from lookahead.losses import LOSSES, answer_log_probs
 from lookahead.preview import CONNECTOR, PREFIX, PREVIEWS, count_shown_whole, preview_pairs
+from lookahead.tables import PREVIEW_FIELDS
 from lookahead.tasks import TASKS
 from lookahead.tensors import read_header, read_tensors, write_tensors
 
@@ -43,13 +44,13 @@ def all_runs(args, task, seed_model, folder):
         shared[field] = given.get(field, default)
     runs, lrs = {}, args.lr or [task.recipe.lr]
     for seed, lr, method in itertools.product(range(args.seeds), lrs, args.method):
-        ms = args.m if method == "real" else [None]
-        prefixes = args.prefix if method == "virtual" else [None]
-        connectors = args.connector if method in PREVIEWS else [None]
-        for m, prefix, connector in itertools.product(ms, prefixes, connectors):
-            run = shared | {"method": method, "m": m, "prefix": prefix, "connector": connector}
-            run |= {"seed": seed, "lr": lr}
-            runs[_run_name(run)] = run
+        taken = PREVIEWS[method][1] if method in PREVIEWS else ()
+        values = [getattr(args, field) if field in taken else [None] for field in PREVIEW_FIELDS]
+        for options in itertools.product(*values):
+            run = shared | {"method": method, "seed": seed, "lr": lr}
+            run |= dict(zip(PREVIEW_FIELDS, options))
+            if runs.setdefault(_run_name(run), run) != run:
+                raise ValueError(f"two runs are named {_run_name(run)}")
     return runs
 
 
@@ -137,7 +138,7 @@ class ResumeFile:
 
 
 def setting_of(run):
-    return run["method"], run["m"], run["prefix"], run["connector"]
+    return run["method"], *(run[field] for field in PREVIEW_FIELDS)
 
 
 def prepare(pairs, runs, task, seed_model, args):
@@ -150,13 +151,14 @@ def prepare(pairs, runs, task, seed_model, args):
     model, tokenizer = checkpoint.load(seed_model, args.device, getattr(torch, args.dtype))
     chat = tokenizer, args.template, task.system
     versions = []
-    for method, *preview in settings:
+    for method, *options in settings:
         version = pairs
         if method in PREVIEWS:
-            version = preview_pairs(pairs, method, *preview, tokenizer)
+            options = dict(zip(PREVIEW_FIELDS, options))
+            version = preview_pairs(pairs, method, **options, tokenizer=tokenizer)
         elif method == "sdft":
             version, share = rewrite_answers(model, *chat, pairs, task, args.token_budget)
-            say(f"sdft: {share:.1%} of the answers are rewritten, the others kept")
+            say(f"sdft: {share:.1%} of the rewrites replace answers")
         versions.append([encode_chat(*chat, *pair) for pair in version])
     longest = args.max_length or task.recipe.max_length
     fits = _rows_that_fit(versions, min(longest, model.config.max_position_embeddings))
@@ -165,7 +167,7 @@ def prepare(pairs, runs, task, seed_model, args):
         method, m, *_ = setting
         examples = list(itertools.compress(version, fits))
         counts = {"examples": len(kept), "left_out": len(pairs) - len(kept)}
-        if method == "real":
+        if m:
             whole = counts["shown_whole"] = count_shown_whole(kept, m, tokenizer)
             if whole:
                 say(f"m = {m}: {whole} answers are shown whole")
@@ -181,6 +183,8 @@ def prepare(pairs, runs, task, seed_model, args):
 
 def _rows_that_fit(versions, max_length):
     """Return for each row whether its example is at most `max_length` tokens in every version."""
+    if len(set(map(len, versions))) > 1:
+        raise ValueError("a setting has other rows than the rest: it may change rows, not add any")
     fits = [max(len(ids) for ids, _ in row) <= max_length for row in zip(*versions)]
     if not any(fits):
         raise InputError(f"none of {len(fits)} rows fits in {max_length} tokens, the lower of "

@@ -28,7 +28,8 @@ def build_seed_model(folder, args, train):
     run = {"task": args.task, "method": "seed", "template": args.template or "llama-2"}
     run |= {"tokenizer": args.scratch, "world": args.world, "config": toy.CONFIG}
     run |= {name: recipe._asdict() for name, recipe in stages.items()}
-    run |= {"data_sha256": files.sha256(*paths.values()), "torch": torch.__version__}
+    world = sorted((folder / "data").glob("*.jsonl"))
+    run |= {"data_sha256": files.sha256(*world), "torch": torch.__version__}
     folder = folder / "seed"
     if (folder / "run.json").exists() and files.read_json(folder / "run.json") == run:
         return folder

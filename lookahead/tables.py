@@ -21,7 +21,7 @@ CURVES = (  # the picture, the title, and where a run has the figures
     ("loss", "Loss of up to 128 rows before training, nats by position", "loss_before"),
     ("loss", "Loss of up to 128 rows after training, nats by position", "loss_after"),
 )
-PREVIEW = ("m", "prefix", "connector")
+PREVIEW_FIELDS = ("m", "prefix", "connector")  # of a run; None where its method takes none
 SHARED = ("lr", "epochs", "batch_size", "schedule", "beta1", "max_length", "lora", "limit")
 SHARED += ("dtype", "system", "examples", "data_sha256")  # by runs that can be compared
 PAPER_TASKS = {"gsm8k": slice(0, 4), "samsum": slice(4, 8)}
@@ -42,7 +42,7 @@ def summarise(runs):
     for run in runs:
         groups.setdefault(run["name"].rsplit("-seed", 1)[0], []).append(run)
     for label, members in groups.items():
-        row = {key: members[0].get(key) for key in ("method", *PREVIEW, *SHARED)}
+        row = {key: members[0].get(key) for key in ("method", *PREVIEW_FIELDS, *SHARED)}
         row |= {"label": label, "runs": members}
         for key in RATES:  # a judge may have scored some of the seeds only
             row[key] = over_seeds([run[key] for run in members if run.get(key)])
@@ -133,7 +133,7 @@ def ablations(rows, field):
     differ in this field alone. Before the values of a preview's field stands vanilla.
     """
     groups, panels = {}, {}
-    others = [key for key in ("method", *PREVIEW, *SHARED) if key != field]
+    others = [key for key in ("method", *PREVIEW_FIELDS, *SHARED) if key != field]
     for row in rows:
         if row[field] is not None:
             groups.setdefault(str([row[key] for key in others]), []).append(row)
@@ -142,7 +142,7 @@ def ablations(rows, field):
             continue
         labels = [row["label"].replace(f"-{field}{row[field]}", "") for row in members]
         panel = panels[f"{min(labels, key=len)}, percent by {field}"] = {}
-        if field in PREVIEW and members[0]["vanilla"]:
+        if field in PREVIEW_FIELDS and members[0]["vanilla"]:
             members = [members[0]["vanilla"], *members]
         for row, key in itertools.product(members, COMPARED):
             if row[key]:

@@ -90,17 +90,19 @@ def test_the_template_is_recognised(template, file, tmp_path):
     jinja = JINJA[template]
     text = {"chat_template.jinja": jinja, "run.json": json.dumps({"template": template})}
     (tmp_path / file).write_text(text.get(file, json.dumps({"chat_template": jinja})))
+    (tmp_path / "config.json").touch()
     assert chat.choose_template(tmp_path) == template
     assert chat.choose_template(tmp_path, "vicuna") == "vicuna"
 
 
 @pytest.mark.parametrize("model", FOREIGN)
 def test_an_unknown_template_is_not_guessed(model, tmp_path):
+    (tmp_path / "config.json").touch()
     for config in ({"chat_template": FOREIGN[model]}, {}):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
         with pytest.raises(InputError, match="shows no chat template known here; give --template"):
             chat.choose_template(tmp_path)
-    with pytest.raises(InputError, match="no such directory"):
+    with pytest.raises(InputError, match="holds no config.json"):
         chat.choose_template(tmp_path / "nowhere", "vicuna")
 
 

@@ -162,7 +162,8 @@ def test_each_method_trains_on_its_own_rows(toy_run, monkeypatch):
     for method in runs.METHODS:
         pairs = [(row["prompt"], row["answer"]) for row in rows]
         if method in ("real", "virtual"):
-            pairs = preview_pairs(pairs, method, 6, PREFIX, CONNECTOR, tokenizer)
+            options = {"m": 6, "prefix": PREFIX, "connector": CONNECTOR, "tokenizer": tokenizer}
+            pairs = preview_pairs(pairs, method, **options)
         elif method == "sdft":
             pairs = [(prompt, "Well. " + answer) for prompt, answer in pairs]
         expected = [encode_chat(tokenizer, "llama-2", "", *pair) for pair in pairs]
@@ -207,11 +208,19 @@ def test_the_direction_of_the_kl():
 
 def test_a_forks_own_method_is_evaluated(toy_run, script, monkeypatch):
     monkeypatch.setattr(train, "METHODS", ("vanilla", "mine"))
-    monkeypatch.setattr(runs, "preview_pairs", lambda pairs, **_: pairs)
-    folder = toy_run("--method", "mine", "vanilla")
+    mine = lambda prompt, answer, m: (f"{prompt} {m}", answer)  # noqa: E731
+    monkeypatch.setitem(runs.PREVIEWS, "mine", (mine, ("m",)))
+    folder = toy_run("--method", "mine", "vanilla", "--m", 2, 3)
     script(evaluate.main, folder, "--limit", 4)
-    methods = [run["method"] for run in results_of(folder)["runs"]]
-    assert methods == ["seed", "vanilla", "mine"]
+    found = [(run["method"], run["m"], run["connector"]) for run in results_of(folder)["runs"]]
+    assert found[1:] == [("vanilla", None, None), ("mine", 2, None), ("mine", 3, None)]
+
+
+def test_a_setting_may_not_add_rows(toy_run, monkeypatch):
+    rewrite = lambda model, *chat_pairs_task_budget: (chat_pairs_task_budget[3] * 2, 1.0)  # noqa: E731
+    monkeypatch.setattr(runs, "rewrite_answers", rewrite)
+    with pytest.raises(ValueError, match="may change rows, not add any"):
+        toy_run("--method", "vanilla", "sdft")
 
 
 def test_runs_of_another_seed_model_are_refused(toy_run, complaint):
@@ -275,7 +284,7 @@ def test_a_real_chat_model(tmp_path, script, capsys, tokenizer):
 
 def test_the_papers_six_rows(toy_run, script, capsys):
     folder = toy_run("--method", *runs.METHODS)
-    assert "of the answers are rewritten" in capsys.readouterr().err
+    assert "of the rewrites replace answers" in capsys.readouterr().err
     script(evaluate.main, folder, "--limit", 8)
     shown, report = capsys.readouterr().out, (folder / "report.md").read_text()
     for method in runs.METHODS:
@@ -283,7 +292,7 @@ def test_the_papers_six_rows(toy_run, script, capsys):
     assert (
         "s/epoch" in report
         and "1.00×" in report
-        and "SDFT: the seed model rewrote" in report
+        and "of the rewrites replaced answers" in report
         and "SDFT: " in shown
     )
     assert "paper:" not in report  # only beside Llama-2
@@ -469,7 +478,7 @@ def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
         (["--model", "nowhere"], "--data is missing"),
         (["--beta1", "1.5"], "is not between 0 and 1"),
         (["--scratch", "x"], "--scratch builds"),
-        (["--model", "nowhere", "--data", "GOOD"], "nowhere: no such directory"),
+        (["--model", "nowhere", "--data", "GOOD"], "nowhere: holds no config.json"),
         (["--device", "abacus"], "abacus"),
         (["--device", "meta"], "is not a device of this machine"),
         (["--lr", "fast"], "--lr"),

@@ -92,6 +92,23 @@ def test_mistakes(tmp_path, complaint):
     assert not target.exists()
 
 
-def test_an_unknown_method_is_an_error(tokenizer):
-    with pytest.raises(ValueError, match="unknown preview reel"):
-        preview.preview_pairs([("Q", "A")], "reel", 6, "P", "C", tokenizer)
+def test_rows_with_a_preview_are_not_previewed_again(tmp_path, script, complaint):
+    source, target = tmp_path / "rows.jsonl", tmp_path / "previewed.jsonl"
+    source.write_text('{"question": "Q", "answer": "A"}\n' * 2)
+    script(preview.main, source, target, "--mode", "virtual")
+    said = complaint(preview.main, target, tmp_path / "twice.jsonl", "--mode", "virtual")
+    assert said == f"error: {target}, row 1: its prompt has a preview already."
+
+
+def test_a_forks_preview_in_the_command(tmp_path, script, complaint, tokenizer, monkeypatch):
+    def last_preview(prompt, answer, m, tokenizer):
+        return f"{prompt} It ends with: {tokenizer.decode(tokenizer.encode(answer)[-m:])}", answer
+
+    monkeypatch.setitem(preview.PREVIEWS, "last", (last_preview, ("m", "tokenizer")))
+    (tmp_path / "t.model").write_bytes(tokenizer.serialized_model_proto())
+    source, target = tmp_path / "rows.jsonl", tmp_path / "previewed.jsonl"
+    source.write_text('{"question": "Q", "answer": "Take the door"}')
+    assert "last mode counts" in complaint(preview.main, source, target, "--mode", "last")
+    options = ["--mode", "last", "--m", 1, "--tokenizer", tmp_path / "t.model"]
+    script(preview.main, source, target, *options)
+    assert json.loads(target.read_text())["question"] == "Q It ends with: door"

@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_one(
 
     monkeypatch.setattr(train, "cross_entropy", broken)
     sentence = complaint(train.main, *options)
-    assert "the loss is inf at step 8, lr 0.00088, in examples " in sentence
+    assert "the loss is inf at step 8, lr 0.00088, in rows " in sentence
     monkeypatch.setattr(train, "cross_entropy", plain)
     script(train.main, *options, "--resume")
     script(train.main, *options[:-3], tmp_path / "whole")
@@ -215,5 +215,5 @@ def test_weights_that_are_not_finite_are_not_saved(small, tmp_path, complaint, m
 
     monkeypatch.setattr(train, "adamw", lambda model, _: Broken(model.parameters()))
     options += ["--out", tmp_path, "--save-every", "1"]
-    assert "weights are not finite at step 1" in complaint(train.main, *options)
+    assert "weights not finite at step 1" in complaint(train.main, *options)
     assert not list((tmp_path / "gsm8k").glob("real*/*"))
