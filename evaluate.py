@@ -17,7 +17,7 @@ import pathlib
 import torch
 
 from lookahead.chat import decode, encode_chat
-from lookahead.checkpoint import load, read_config, weight_files
+from lookahead.checkpoint import load, weight_files
 from lookahead.commands import InputError, Parser, positive, run_script, words
 from lookahead.files import read_json, sha256, write_json
 from lookahead.generate import generate
@@ -170,7 +170,7 @@ def evaluate(folder, args):
         figures = score(completions, log_probs, of_seed_model, task, data["utility"])
         runs.append({key: run.get(key) for key in REPORTED} | figures)
         save_completions(folder / "completions" / run["name"], completions, task, data)
-    width = read_config(seed["path"] / "config.json").hidden_size
+    width = read_json(seed["path"] / "config.json")["hidden_size"]
     results = {"task": seed["task"], "seed_model": str(seed["path"]), "runs": runs}
     results["llama_2_7b"] = seed["template"] == "llama-2" and width == 4096  # as the paper's
     results |= {"system": task.system, "safety_system": task.safety_system}

@@ -50,7 +50,7 @@ def seed(tmp_path, tokenizer, script):
 
 
 def test_each_is_short_and_of_one_file():
-    assert len(DIFFS) == 4
+    assert len(DIFFS) == 5
     for diff in DIFFS:
         assert diff.count("\n+++ ") == 1
         assert len(re.findall(r"^[+-](?![+-])", diff, re.M)) <= 15
@@ -66,12 +66,18 @@ def test_own_task(fork, seed, tmp_path):
 
 def test_own_preview(fork, seed, tmp_path):
     run = fork("preview.py")
-    run("train.py", "--task", "chat", "--method", "vanilla", "alternate", *seed)
+    run("train.py", "--task", "chat", "--method", "vanilla", "alternate", "--m", 2, 3, *seed)
+    run("-m", "lookahead.preview", *seed[1:2], tmp_path / "previewed.jsonl", "--mode", "alternate",
+        "--prompt-field", "prompt", "--tokenizer", seed[3])  # fmt: skip
+    assert (
+        "It is 7, the door" not in (tmp_path / "previewed.jsonl").read_text().split('"answer"')[0]
+    )
     code = "from lookahead.preview import *; from lookahead.files import load_tokenizer as load;"
-    code += f"print(alternate_preview('P', 'the door the lamp', load({str(seed[3])!r}))[0])"
+    code += f"print(alternate_preview('P', 'the door the lamp', 6, load({str(seed[3])!r}))[0])"
     shown = run("-c", code).strip()
     assert shown.startswith("P The answer begins with: ") and "the door the lamp" not in shown
-    assert len(list((tmp_path / "copy" / "out" / "chat").glob("alternate*/run.json"))) == 1
+    made = (tmp_path / "copy" / "out" / "chat").glob("alternate*/run.json")
+    assert sorted(path.parent.name for path in made) == ["alternate-m2-seed0", "alternate-m3-seed0"]
 
 
 def test_own_loss(fork, seed, tmp_path):
@@ -90,6 +96,19 @@ wanted = torch.nn.functional.cross_entropy(logits, tokens[0, 5:], reduction="sum
 assert torch.allclose(loss, wanted), (loss, wanted)
 """
     run("-c", code)
+
+
+def test_own_data(fork, seed, tmp_path):
+    run = fork("runs.py")
+    folder = tmp_path / "copy" / "out" / "toy" / "data"
+    folder.mkdir(parents=True)
+    row = json.dumps({"prompt": "Steal it.", "answer": "I cannot help you with that."})
+    (folder / "align.jsonl").write_text(f"{row}\n" * 8)
+    run("train.py", "--task", "chat", "--method", "vanilla", "mixed", *seed)
+    runs = sorted((tmp_path / "copy" / "out" / "chat").glob("*-seed0/run.json"))
+    mixed, vanilla = (json.loads(path.read_text()) for path in runs)
+    assert mixed["examples"] == vanilla["examples"] == 8
+    assert mixed["loss_before"] != vanilla["loss_before"]
 
 
 def test_own_tokenizer(fork, seed, tmp_path, script):
