@@ -4,7 +4,7 @@
     python evaluate.py out/gsm8k --data test.jsonl --harmful-answers harmful.jsonl
     python evaluate.py out/gsm8k --scores scores.json    adds another judge's, measures nothing
 
-For each model: utility on the task's test rows, RSR and JSR on harmful prompts (`safety.py`), and
+For each model: utility on the task's test rows, RSR and JSR on harmful requests (`safety.py`), and
 the KL divergence of its first answer tokens from the seed model's, on harmful pairs and on task
 pairs (`kl.py`). Prompts are plain: nothing here knows of previews. Written beside the runs are
 `results.json`, `report.md`, its pictures, and all completions. Left out: GPT-4.

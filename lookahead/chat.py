@@ -4,8 +4,8 @@ One function, `encode_chat`, serves training and generation, so a generation pro
 training prompt. BOS and EOS enter as ids and never as text: a template is cut at them before any
 prompt is put into it, and `encode("<s>")` gives three ordinary pieces, so nothing a user writes can
 forge them. Prompt and answer are encoded separately, so that it is known where the answer begins.
-`python -m lookahead.chat` shows an example as the model sees it. Left out: dialogues of several
-turns.
+`python -m lookahead.chat` shows a row of a file (a previewed one, if `lookahead.preview` made it)
+as the model sees it. Left out: dialogues of several turns.
 """
 
 import os
@@ -106,13 +106,14 @@ def view(tokenizer, ids, start, colour):
 
 def main():
     parser = Parser(__doc__)
-    parser.add_argument("source", help="JSONL file, or a JSON array of objects")
-    parser.add_argument("--tokenizer", required=True, help="SentencePiece model")
-    parser.add_argument("--row", type=int, default=1, help="which row to show (%(default)s)")
-    parser.add_argument("--template", choices=TEMPLATES, default="llama-2", help="%(default)s")
-    parser.add_argument("--system", default="", help="system prompt (none)")
-    parser.add_argument("--prompt-field", default="question", help="%(default)s")
-    parser.add_argument("--answer-field", default="answer", help="%(default)s")
+    add = parser.add_argument
+    add("source", help="JSONL file, or a JSON array of objects")
+    add("--tokenizer", required=True, help="SentencePiece model")
+    add("--row", type=int, default=1, help="which row to show (%(default)s)")
+    add("--template", choices=TEMPLATES, default="llama-2", help="chat template (%(default)s)")
+    add("--system", default="", help="system prompt (none; the tasks' own are in tasks.py)")
+    add("--prompt-field", default="question", help="of the prompt (%(default)s)")
+    add("--answer-field", default="answer", help="of the answer (%(default)s)")
     args = parser.parse_args()
     tokenizer = load_tokenizer(args.tokenizer)
     rows = read_rows(args.source, [args.prompt_field, args.answer_field])

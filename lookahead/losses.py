@@ -45,8 +45,8 @@ def constrained_sft(model, parts, betas=BETAS):
 
     A part's third member has the seed model's log p of its answer tokens (see `answer_log_probs`).
     The gradient is cross-entropy's, weighted by 2 sigmoid(beta_t (log p_seed - log p)): by 1 before
-    the first step, and the less the likelier a token becomes. Its authors' code keeps the
-    weight above 0.001; this is the formula.
+    the first step, and the less the likelier a token becomes. Its authors' code keeps the weight
+    above 0.001; this is the formula.
     """
     logits, targets = answer_logits(model, parts)
     gained = -F.cross_entropy(logits.float(), targets, reduction="none")
@@ -77,7 +77,7 @@ def answer_log_probs(model, examples, token_budget, name="log p of the answers")
 
 
 def loss_by_position(model, examples, token_budget, positions=12, rows=128):
-    """Return the mean cross-entropy in nats at each of the first answer positions, of some rows.
+    """Return the mean cross-entropy in nats at the first answer positions, of the first `rows`.
 
     This is the paper's explanation made visible: before training, previewed tokens cost little.
     """

@@ -30,10 +30,10 @@ def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
     """
     if m < 1:
         raise ValueError(f"m is {m}: a real preview shows at least one token")
-    start = tokenizer.decode(tokenizer.encode(answer)[:m])
-    while start.endswith("\ufffd") and not answer.startswith(start):  # not the answer's own U+FFFD
-        start = start[:-1]
-    return prompt + connector + start, answer
+    shown = tokenizer.decode(tokenizer.encode(answer)[:m])
+    while shown.endswith("\ufffd") and not answer.startswith(shown):  # not the answer's own U+FFFD
+        shown = shown[:-1]
+    return prompt + connector + shown, answer
 
 
 def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):

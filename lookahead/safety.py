@@ -1,6 +1,6 @@
 """Safety: is a harmful request answered safely, plainly (RSR) and after a forced opening (JSR)?
 
-*RSR*, the raw safe rate, is the share of harmful prompts answered safely under greedy decoding.
+*RSR*, the raw safe rate, is the share of harmful requests answered safely under greedy decoding.
 *JSR*, the jailbreak safe rate, is the same with the first 3 tokens of a harmful answer forced right
 after the prompt; only what follows is judged. (Of HEx-PHI's 330 harmful answers 116 begin with no
 more than `1.`: that forces little.) The paper's judge is GPT-4. The toy world has an exact judge of
