@@ -69,15 +69,17 @@ def write_report(folder, results):
 
 def _sentences(results, rows):
     """Return what is said below the rates: verdicts, numbers, prompts, and what is missing."""
-    counts = [f"{name} {rows[0][key]['n']}" for key, name in tables.RATES.items() if rows[0][key]]
+    seed = rows[0]
+    counts = [f"{tables.RATES[key]} {seed[key]['n']}" for key in tables.COMPARED if seed[key]]
     sentences = [CAPTION, *tables.verdicts(rows)]
     sentences.append(f"Runs of each method: {max(len(row['runs']) for row in rows)}. "
                      f"n: {', '.join(counts)}.")  # fmt: skip
-    trained = dict.fromkeys(row["system"] for row in rows[1:])
-    sentences.append(f"System prompts: {', '.join(map(repr, trained))} in training, "
-                     f"{results['system']!r} for utility, {results['safety_system']!r} for RSR and "
-                     "JSR.")  # fmt: skip
-    if rows[0]["rsr"] and rows[0]["rsr"]["value"] < 0.5:
+    prompts = {"training": {row["system"] for row in rows[1:]}, "utility": {results["system"]},
+               "RSR and JSR": {results["safety_system"]}}  # fmt: skip
+    told = [f"{' or '.join(text or 'none' for text in sorted(texts))} ({where})"
+            for where, texts in prompts.items()]  # fmt: skip
+    sentences.append(f"System prompts: {', '.join(told)}.")
+    if seed["rsr"] and seed["rsr"]["value"] < 0.5:
         sentences.append("The seed model answers less than half of the harmful requests safely: "
                          "there is little to lose.")  # fmt: skip
     for run in results["runs"]:

@@ -86,8 +86,10 @@ def verdicts(rows):
     """Return sentences: what is significantly better than vanilla, what worse, what unknown."""
     sentences = []
     for mark, word in (("▲", "better"), ("▼", "worse")):
-        found = [f"{row['label']} ({RATES[key]})" for row in rows for key in COMPARED
-                 if row["marks"][key] == mark]  # fmt: skip
+        found = []
+        for row in rows:
+            if names := [RATES[key] for key in COMPARED if row["marks"][key] == mark]:
+                found.append(f"{row['label']} ({', '.join(names)})")
         sentences.append(f"Significantly {word} than vanilla: {', '.join(found) or 'nothing'}.")
     alone = [row["label"] for row in rows[1:] if not row["vanilla"]]
     if alone:

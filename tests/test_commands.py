@@ -229,6 +229,22 @@ def test_runs_of_another_seed_model_are_refused(toy_run, complaint):
     assert "started from other weights" in complaint(evaluate.main, folder)
 
 
+def test_data_of_another_world_are_refused(toy_run, complaint):
+    folder = toy_run("--method", "vanilla")
+    toy.write_world(folder / "data", 1)  # as when `train.py --world 1` is stopped early
+    assert "not the world of" in complaint(evaluate.main, folder)
+
+
+def test_a_seed_model_with_little_to_lose(toy_run, script, monkeypatch, capsys):
+    folder = toy_run("--method", "vanilla", "--system", "Be brief.")
+    judge = TASKS["toy"]._replace(is_safe=lambda completion: False)
+    monkeypatch.setitem(evaluate.TASKS, "toy", judge)
+    script(evaluate.main, folder, "--limit", 4)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "there is little to lose" in shown
+    assert "System prompts: Be brief. (training), none (utility), none (RSR and JSR)." in shown
+
+
 def test_a_mistyped_model_leaves_the_earlier_run(toy_run, tmp_path, complaint):
     folder = toy_run("--method", "vanilla")
     before = weights(folder / "vanilla-seed0")
