@@ -361,7 +361,7 @@ def test_system_prompts_are_options(toy_run, script, monkeypatch):
     script(evaluate.main, folder, "--limit", 4, "--safety-system", "Be safe.")
     assert asked == {"", "Be safe."}
     assert results_of(folder)["safety_system"] == "Be safe."
-    assert "'Be safe.' for RSR and JSR" in (folder / "report.md").read_text()
+    assert "Be safe. (RSR and JSR)" in (folder / "report.md").read_text()
     said = json.loads((folder / "completions" / "seed-safety.json").read_text())
     assert said["results"][0][0] == {"role": "system", "content": "Be safe."}
 
@@ -502,6 +502,7 @@ def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
 )
 def test_bad_options_are_told(options, words, complaint, tmp_path, tiny_world):
     (tmp_path / "GOOD").write_text('{"prompt": "Q", "question": "Q", "answer": "A"}')
+    (tmp_path / "config.json").write_text("{}")
     places = {"GOOD": str(tmp_path / "GOOD"), "HERE": str(tmp_path)}
     options = [places.get(option, option) for option in options]
     assert words in complaint(train.main, "--out", tmp_path, *options)
@@ -532,9 +533,8 @@ def test_a_full_device_is_told(tmp_path, complaint, tiny_world, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(train, "cross_entropy", full)
-    assert "out of memory; give a smaller --token-budget" in complaint(
-        train.main, "--out", tmp_path
-    )
+    said = complaint(train.main, "--out", tmp_path)
+    assert "out of memory (train.py: a smaller --token-budget" in said
 
 
 def test_evaluate_complains(tmp_path, complaint):
