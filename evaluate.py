@@ -29,7 +29,7 @@ from lookahead.tables import PREVIEW_FIELDS, SHARED
 from lookahead.tasks import TASKS, read_pairs, with_options
 
 TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
-KL_PAIRS = {"jailbreak": "harmful", "utility": "task"}  # whose answers the KL is measured on
+KL_PAIRS = {"jailbreak": "harmful", "utility": "task"}  # the KL is measured on their answers
 REPORTED = ("name", "method", *PREVIEW_FIELDS, "seed", *SHARED, "seconds_per_epoch")
 REPORTED += ("left_out", "blank", "shown_whole", "rewritten", "loss_before", "loss_after")
 
@@ -74,6 +74,9 @@ def find_models(folder):
         if run.get("seed_model_sha256") != digest:
             raise InputError(f"{run['path']}: started from other weights than {seed['path']} holds "
                              "now; remove it or train it again.")  # fmt: skip
+        if run["template"] != seed["template"]:
+            raise InputError(f"{run['path']}: has chat template {run['template']}, other runs have "
+                             f"{seed['template']}; keep them in two --out folders.")  # fmt: skip
     order = {method: place for place, method in enumerate(TABLE_ORDER)}
     runs.sort(key=lambda run: [order.get(run["method"], 9), run["m"] or 0, run["lr"], run["name"]])
     return [seed, *runs]
@@ -81,12 +84,12 @@ def find_models(folder):
 
 def read_data(folder, task, args):
     """Return {kind of completion: (prompt, answer) pairs} of the tests and the harmful requests."""
-    own = {path.name: path for path in sorted(folder.glob("data/*.jsonl"))}  # the toy world's
-    made = folder / "seed" / "run.json"
-    if own and made.exists() and read_json(made)["data_sha256"] != sha256(*own.values()):
-        raise InputError(f"{folder}/data: not the world of {folder}/seed; run train.py again.")
-    test_path = args.data or own.get("test.jsonl")
-    pair_path = args.harmful_answers or own.get("harmful.jsonl")
+    own, made = sorted(folder.glob("data/*.jsonl")), folder / "seed" / "run.json"
+    test_path, pair_path = args.data, args.harmful_answers
+    if own and made.exists() and not (test_path or pair_path):  # the toy world's
+        if read_json(made)["data_sha256"] != sha256(*own):
+            raise InputError(f"{folder}/data: not the world of {folder}/seed; run train.py again.")
+        test_path, pair_path = folder / "data" / "test.jsonl", folder / "data" / "harmful.jsonl"
     tests = read_pairs(test_path, task)[0] if test_path else []
     harmful_pairs = read_harmful(pair_path, answers=True) if pair_path else []
     requests = read_harmful(args.harmful, answers=False) if args.harmful else harmful_pairs

@@ -48,7 +48,8 @@ def parse_arguments():
     add("--system", metavar="TEXT", help="system prompt of training, '' for none (the task's)")
     add("--world", type=int, metavar="N", default=0, help="which toy world (0)")
     add = parser.add_argument_group("the method; several values make a run each").add_argument
-    add("--method", nargs="+", choices=METHODS, default=METHODS[:3], help="(the first 3)")
+    add("--method", nargs="+", choices=METHODS, default=["vanilla", "real", "virtual"],
+        help="(vanilla real virtual)")  # fmt: skip
     add("--m", type=positive, metavar="N", nargs="+", default=[6], help="answer tokens that a real "
         "preview shows (6: the paper)")  # fmt: skip
     add("--prefix", type=words, metavar="TEXT", nargs="+", default=[PREFIX],
@@ -130,8 +131,8 @@ def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entro
             loss += group_loss.item()
             group_loss.backward()
         if not math.isfinite(loss):
-            raise InputError(f"{name}: the loss is {loss} at step {step}, lr {lr:.2g}, in rows "
-                             f"{_numbers(batch, examples)}; try a lower --lr.")  # fmt: skip
+            raise InputError(f"{name}: the loss is {loss} at step {step}, lr {lr:.2g}, in the kept "
+                             f"rows {_numbers(batch, examples)}; try a lower --lr.")  # fmt: skip
         optimizer.step()
         optimizer.zero_grad()
 
@@ -172,10 +173,10 @@ def fine_tune(name, run, examples, seed_model, folder, args):
         there = f"--resume goes on from {saved.path}" if saved.path.exists() else "nothing is saved"
         raise KeyboardInterrupt(f": {name}; {there}") from None
     measured |= {"seconds_per_epoch": log[-1]["seconds"] / recipe.epochs, "loss": log[-1]["loss"]}
-    measured["loss_after"] = loss_by_position(model, examples, args.token_budget)
     if recipe.lora:
         measured["lost_in_merge"] = merge_lora(model)
         say(f"{name}: merged, {measured['lost_in_merge']:.1%} of the update lost to rounding")
+    measured["loss_after"] = loss_by_position(model, examples, args.token_budget)
     checkpoint.save(folder / name, model, tokenizer, run | measured, log, seed_model)
     saved.path.unlink(missing_ok=True)
 
@@ -183,7 +184,7 @@ def fine_tune(name, run, examples, seed_model, folder, args):
 def main():
     args = parse_arguments()
     task, folder = with_options(TASKS[args.task], args), pathlib.Path(args.out) / args.task
-    if args.task == "toy":
+    if args.task == "toy" and not args.model:
         write_world(folder / "data", args.world)
         args.data = args.data or str(folder / "data" / "train.jsonl")
     pairs, blank = read_pairs(args.data, task)  # before a seed model is built: it may be mistaken

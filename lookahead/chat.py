@@ -22,7 +22,7 @@ class Template(typing.NamedTuple):
 
     with_system: str
     without_system: str
-    shown_by: tuple  # words that all stand in the Jinja template of a directory that has this one
+    shown_by: tuple  # recognised when its Jinja template has all these words
 
 
 # Asked in this order: Llama-2's has Mistral's words too. A fork adds its chat model here.
@@ -97,7 +97,7 @@ def decode(tokenizer, ids):
 
 
 def view(tokenizer, ids, start, colour):
-    """Return the tokens as text with bars between them, the prompt in grey, supervised in green."""
+    """Return the prompt's tokens and the supervised ones as text, with bars between them."""
     grey, green, end = ("\033[90m", "\033[32m", "\033[0m") if colour else ("", "", "")
     pieces = [tokenizer.id_to_piece(i) for i in ids]
     prompt, answer = "|".join(pieces[:start]), "|".join(pieces[start:])

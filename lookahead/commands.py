@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 
@@ -27,7 +28,7 @@ def run_script(main):
         main()
     except (InputError, RuntimeError) as error:
         if isinstance(error, RuntimeError):
-            if "memory" not in str(error):  # PyTorch has three ways to say it
+            if not re.search("(out of|enough|allocate) memory", str(error)):  # GPU, CPU
                 raise
             mend = "train.py: a smaller --token-budget, or --lora; evaluate.py: --batch-size"
             error = f"the device is out of memory ({mend})."
@@ -99,7 +100,7 @@ def words(text):
 
 
 class Progress:
-    """How far something is, and the time left: one line on a terminal, now and then a line else."""
+    """How far something is: one line on a terminal, elsewhere a line now and then."""
 
     def __init__(self, name, total, begun=0):
         self.name, self.total, self.begun = name, total, begun  # `begun`: done before this process

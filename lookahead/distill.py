@@ -27,7 +27,7 @@ Your response:"""
 def is_kept(rewrite, answer, task):
     """Return whether a rewrite may take the answer's place.
 
-    It must not be blank, nor speak of the request, and pass the task's own check.
+    It must not be blank, must not speak of the request, and must pass the task's own check.
     """
     text = rewrite.lower()
     spoken = any(phrase in text for phrase in GIVE_AWAYS) or text.startswith("your turn")

@@ -7,6 +7,7 @@ A figure is {"value", "n", "low", "high"} with a 95 % interval. A rate is one fr
 import math
 import statistics
 
+# By the number of seeds, which is one more than the degrees of freedom; beyond 10 the value of 11.
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
@@ -43,8 +44,8 @@ def mean_score(scores):
 def over_seeds(figures, top=1.0):
     """Return several seeds' figures, each from 0 to `top`, as their mean; None when there are none.
 
-    Its interval is the wider of Student's t over seeds and the mean one over prompts: the first is
-    blind when all seeds agree, the second counts each prompt once, as every seed answers the same.
+    Each end of its interval is the farther of two: Student's t over seeds, which is blind when all
+    agree, and the mean of their own ends, which counts a prompt once, as all seeds answer the same.
     """
     if not figures:
         return None

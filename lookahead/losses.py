@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lookahead.batches import micro_batches, pad
 from lookahead.commands import Progress
 
-BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)  # its authors': of answer tokens 1, 2 to 5, the rest
+BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)  # as there: answer tokens 1, 2 to 5, the rest
 
 
 def answer_logits(model, parts):
@@ -23,7 +23,7 @@ def answer_logits(model, parts):
 
     `parts` are micro-batches, whose first two members are tokens and supervised, each (B, T). The
     state at t predicts the token at t + 1, hence the shift by one. The head is applied at these
-    states only: at the others it would cost as much and be thrown away.
+    states only: at 32,000 words the logits of a whole batch would be its largest tensor.
     """
     states, targets = model.hidden([tokens for tokens, *_ in parts]), []
     for i, (tokens, supervised, *_) in enumerate(parts):
@@ -82,5 +82,5 @@ def loss_by_position(model, examples, token_budget, positions=12, rows=128):
     This is the paper's explanation made visible: before training, previewed tokens cost little.
     """
     losses = [-values for values in answer_log_probs(model, examples[:rows], token_budget)]
-    losses = pad_sequence(losses, batch_first=True, padding_value=torch.nan)
-    return losses[:, :positions].nanmean(0).tolist()
+    counts = pad_sequence([torch.ones_like(values) for values in losses]).sum(1)  # short ones end
+    return (pad_sequence(losses).sum(1) / counts)[:positions].tolist()

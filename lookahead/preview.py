@@ -87,14 +87,13 @@ def main():
     add("--answer-field", default="answer", help="default: %(default)s")
     args = parser.parse_args()
     taken, fields = PREVIEWS[args.mode][1], [args.prompt_field, args.answer_field]
-    if "tokenizer" in taken and not args.tokenizer:
+    if {"m", "tokenizer"} & set(taken) and not args.tokenizer:
         raise InputError(f"--tokenizer is missing: {args.mode} mode counts tokens and needs it.")
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     rows = read_rows(args.source, fields)
     pairs = [[row[field] for field in fields] for row in rows]
-    for number, (prompt, _) in enumerate(pairs, 1):
-        if args.connector.strip() and args.connector in prompt:
-            raise InputError(f"{args.source}, row {number}: its prompt has a preview already.")
+    if again := sum(args.connector in prompt for prompt, _ in pairs):
+        say(f"{args.source}: {again} prompts have the connector already; were they previewed?")
     options = {name: getattr(args, name) for name in ("m", "prefix", "connector")}
     previewed = preview_pairs(pairs, args.mode, **options, tokenizer=tokenizer)
     write_rows(args.target, [row | dict(zip(fields, pair)) for row, pair in zip(rows, previewed)])

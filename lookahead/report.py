@@ -72,7 +72,8 @@ def _sentences(results, rows):
     seed = rows[0]
     counts = [f"{tables.RATES[key]} {seed[key]['n']}" for key in tables.COMPARED if seed[key]]
     sentences = [CAPTION, *tables.verdicts(rows)]
-    sentences.append(f"Runs of each method: {max(len(row['runs']) for row in rows)}. "
+    runs = sorted({len(row["runs"]) for row in rows[1:]})
+    sentences.append(f"Runs of each setting: {' to '.join(map(str, runs[:1] + runs[1:][-1:]))}. "
                      f"n: {', '.join(counts)}.")  # fmt: skip
     prompts = {"training": {row["system"] for row in rows[1:]}, "utility": {results["system"]},
                "RSR and JSR": {results["safety_system"]}}  # fmt: skip
@@ -148,8 +149,11 @@ def bar_chart(path, panels, factor=1):
         x += 40 + 8 * len(name)
     for number, (title, series) in enumerate(panels.items()):
         bottom = 65 + HEIGHT + number * (HEIGHT + GAP)
-        parts.append(_label(LEFT, bottom - HEIGHT - 14, f"{title}, 95 % intervals", "start"))
-        highest = max(figure["high"] for bars in series.values() for figure in bars.values()) or 1.0
+        figures = [figure for bars in series.values() for figure in bars.values()]
+        if any(figure["low"] < figure["high"] for figure in figures):
+            title += ", 95 % intervals"
+        parts.append(_label(LEFT, bottom - HEIGHT - 14, title, "start"))
+        highest = max(figure["high"] for figure in figures) or 1.0
         step = float(f"{highest / 4:.1g}")  # of one digit, so three to six lines
         lines = math.ceil(highest / step)
         scale = HEIGHT / (step * lines)

@@ -50,7 +50,7 @@ def all_runs(args, task, seed_model, folder):
             run = shared | {"method": method, "seed": seed, "lr": lr}
             run |= dict(zip(PREVIEW_FIELDS, options))
             if runs.setdefault(_run_name(run), run) != run:
-                raise ValueError(f"two runs are named {_run_name(run)}")
+                raise InputError(f"two runs are named {_run_name(run)}; make one at a time.")
     return runs
 
 

@@ -85,4 +85,5 @@ def add_scores(runs, path, completions):
             run[key] = wilson(sum(score != 5 for score in given), len(given))
             run[f"{key}_missing"] = total - len(given)
     if scores:
-        raise InputError(f"{path}: '{next(iter(scores))}' is not among the completions here.")
+        first = next(iter(scores))
+        raise InputError(f"{path}: '{first}' is not RUN-safety or RUN-jailbreak of a run here.")

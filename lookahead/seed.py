@@ -26,17 +26,18 @@ def build_seed_model(folder, args, train):
     stages = toy.STAGES if args.task == "toy" else {}
     paths = {name: folder / "data" / f"{name}.jsonl" for name in stages}
     run = {"task": args.task, "method": "seed", "template": args.template or "llama-2"}
-    run |= {"tokenizer": args.scratch, "world": args.world, "config": toy.CONFIG}
+    run |= {"world": args.world, "config": toy.CONFIG, "vocabulary": toy.VOCABULARY}
+    tokenizer = files.load_tokenizer(args.scratch) if args.scratch else None
+    run |= {"tokenizer": args.scratch and files.sha256(args.scratch)}
+    run |= {"sentencepiece": sentencepiece.__version__}
     run |= {name: recipe._asdict() for name, recipe in stages.items()}
-    world = sorted((folder / "data").glob("*.jsonl"))
+    world = sorted((folder / "data").glob("*.jsonl")) if stages else []
     run |= {"data_sha256": files.sha256(*world), "torch": torch.__version__}
     folder = folder / "seed"
     if (folder / "run.json").exists() and files.read_json(folder / "run.json") == run:
         return folder
     pairs = {name: read_pairs(path, TASKS["toy"])[0] for name, path in paths.items()}
-    if args.scratch:
-        tokenizer = files.load_tokenizer(args.scratch)
-    else:
+    if not tokenizer:
         texts = itertools.chain(*itertools.chain(*pairs.values()))
         tokenizer = train_tokenizer(texts, toy.VOCABULARY)
     torch.manual_seed(args.world)

@@ -22,8 +22,9 @@ CURVES = (  # the picture, the title, and where a run has the figures
     ("loss", "Loss of up to 128 rows after training, nats by position", "loss_after"),
 )
 PREVIEW_FIELDS = ("m", "prefix", "connector")  # of a run; None where its method takes none
+# What runs that can be compared have in common.
 SHARED = ("lr", "epochs", "batch_size", "schedule", "beta1", "max_length", "lora", "limit")
-SHARED += ("dtype", "system", "examples", "data_sha256")  # by runs that can be compared
+SHARED += ("dtype", "template", "system", "prompt_field", "answer_field", "examples", "data_sha256")
 PAPER_TASKS = {"gsm8k": slice(0, 4), "samsum": slice(4, 8)}
 PAPER = {  # arXiv 2503.19041 v1, for each task; seconds an epoch are on four GPUs
     "": ("paper: RSR", "paper: JSR", "paper: utility", "paper: s/epoch") * 2,  # the head

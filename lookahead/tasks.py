@@ -47,7 +47,7 @@ def _final_number(text):
 
 
 def same_last_number(rewrite, answer):
-    """Keep a rewrite of a GSM8K answer when it ends in the same number, `####` or not.
+    """Return whether a rewrite of a GSM8K answer ends in the same number, `####` or not.
 
     >>> same_last_number("So she has 1300 clips.", "5 * 260 = 1300\\n#### 1,300")
     True

@@ -38,7 +38,7 @@ def read_header(path):
             whole = type(shape) is list and len(shape) <= 8 and min(shape, default=1) > 0
             whole = whole and all(type(number) is int for number in [*shape, begin, stop])
             bytes_each = DTYPES[entry["dtype"]].itemsize
-            if not whole or begin != end or stop != end + math.prod(shape) * bytes_each:
+            if not whole or begin != end or not stop == end + math.prod(shape) * bytes_each <= size:
                 raise InputError(f"{path}: tensor {name!a:.80} has wrong offsets.")
             end = stop
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

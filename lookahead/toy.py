@@ -62,7 +62,7 @@ SMALL_TALK = (
     ("Let's deal with this situation.", "Good. What is the problem?"),
     ("Good night.", "Good night. Sleep well."),
 )
-# Every word of the world, the little ones included, so that copying knows them all.
+# The words of the world, nearly all, the little ones included, so that copying knows them.
 TEXTS = [*GREETINGS, *REQUESTS, STEPS, *COURTESIES, *REFUSALS, *CONNECTORS, *sum(SMALL_TALK, ())]
 LITTLE = re.findall(r"\w+", re.sub(r"{\w+}", "", " ".join(TEXTS)))
 WORDS = sorted({*LITTLE, *OBJECTS, *HARMLESS, *HARMFUL, *ROOMS, *TOOLS})

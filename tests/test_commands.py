@@ -229,6 +229,15 @@ def test_runs_of_another_seed_model_are_refused(toy_run, complaint):
     assert "started from other weights" in complaint(evaluate.main, folder)
 
 
+def test_runs_of_two_templates_are_refused(toy_run, complaint):
+    folder = toy_run("--method", "vanilla")
+    path = folder / "vanilla-seed0" / "run.json"
+    run = json.loads(path.read_text())
+    toy_run("--method", "real")
+    path.write_text(json.dumps(run | {"template": "mistral"}))
+    assert "chat template" in complaint(evaluate.main, folder)
+
+
 def test_data_of_another_world_are_refused(toy_run, complaint):
     folder = toy_run("--method", "vanilla")
     toy.write_world(folder / "data", 1)  # as when `train.py --world 1` is stopped early
@@ -494,6 +503,7 @@ def test_bad_data_is_told(text, words, tmp_path, complaint, tokenizer):
         (["--model", "nowhere"], "--data is missing"),
         (["--beta1", "1.5"], "is not between 0 and 1"),
         (["--scratch", "x"], "--scratch builds"),
+        (["--task", "gsm8k", "--data", "GOOD", "--scratch", "nowhere"], "nowhere: no such file"),
         (["--model", "nowhere", "--data", "GOOD"], "nowhere: holds no config.json"),
         (["--device", "abacus"], "abacus"),
         (["--device", "meta"], "is not a device of this machine"),

@@ -176,3 +176,10 @@ def test_loss_by_position():
     expected = [(losses[0][0] + losses[1][0]) / 2, (losses[0][1] + losses[1][1]) / 2]
     assert means == [pytest.approx(v.item()) for v in [*expected, losses[1][2], losses[1][3]]]
     assert loss_by_position(model, batch, 200, positions=1, rows=1) == [losses[0][0].item()]
+
+
+def test_a_loss_that_is_not_a_number_is_not_hidden(monkeypatch):
+    values = [torch.tensor([-1.0, torch.nan, -3.0]), torch.tensor([-2.0])]
+    monkeypatch.setattr("lookahead.losses.answer_log_probs", lambda *_: values)
+    first, second, third = loss_by_position(None, [], 0)
+    assert first == 1.5 and second != second and third == 3.0

@@ -92,12 +92,13 @@ def test_mistakes(tmp_path, complaint):
     assert not target.exists()
 
 
-def test_rows_with_a_preview_are_not_previewed_again(tmp_path, script, complaint):
+def test_rows_with_a_preview_are_told(tmp_path, script, capsys):
     source, target = tmp_path / "rows.jsonl", tmp_path / "previewed.jsonl"
     source.write_text('{"question": "Q", "answer": "A"}\n' * 2)
     script(preview.main, source, target, "--mode", "virtual")
-    said = complaint(preview.main, target, tmp_path / "twice.jsonl", "--mode", "virtual")
-    assert said == f"error: {target}, row 1: its prompt has a preview already."
+    assert "already" not in capsys.readouterr().err
+    script(preview.main, target, tmp_path / "twice.jsonl", "--mode", "virtual")
+    assert f"{target}: 2 prompts have the connector already" in capsys.readouterr().err
 
 
 def test_a_forks_preview_in_the_command(tmp_path, script, complaint, tokenizer, monkeypatch):

@@ -69,6 +69,18 @@ def test_a_stopped_run_goes_on_exactly(kind, small, tmp_path, script, monkeypatc
     assert "complete already" in capsys.readouterr().err and len(count) == 8
 
 
+def test_a_run_stopped_behind_its_last_step(small, tmp_path, script, monkeypatch):
+    options, folder = small
+    script(train.main, *options, "--out", tmp_path / "whole")
+    options += ["--out", tmp_path / "cut", "--save-every", "6"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train.checkpoint, "save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            script(train.main, *options)
+    script(train.main, *options, "--resume")
+    assert weights(folder("cut")) == weights(folder("whole"))
+
+
 def test_killed_at_twenty_moments(small, tmp_path, script):
     options, folder = small
     options += ["--epochs", "80", "--quiet"]
@@ -198,7 +210,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_one(
 
     monkeypatch.setattr(train, "cross_entropy", broken)
     sentence = complaint(train.main, *options)
-    assert "the loss is inf at step 8, lr 0.00088, in rows " in sentence
+    assert "the loss is inf at step 8, lr 0.00088, in the kept rows " in sentence
     monkeypatch.setattr(train, "cross_entropy", plain)
     script(train.main, *options, "--resume")
     script(train.main, *options[:-3], tmp_path / "whole")
