@@ -161,7 +161,7 @@ def test_scores_are_added_to_earlier_ones(judged, tmp_path):
         ({"seed-safety": ["5"]}, "has '5'"),
         ({"seed-safety": [1] * 5}, "a list of at most 4 scores"),
         ({"seed-safety": 3}, "a list of at most 4 scores"),
-        ({"other-safety": [1]}, "'other-safety' is not among the completions"),
+        ({"other-safety": [1]}, "'other-safety' is not RUN-safety"),
     ],
 )
 def test_scores_that_are_none(judged, scores, words):
