@@ -24,6 +24,7 @@ class InputError(Exception):
 
 def run_script(main):
     """Call `main()`; a user's mistake ends in one sentence and exit status 2, without traceback."""
+    sys.stdout.reconfigure(errors="replace")  # where the terminal has no ▲ or █
     try:
         main()
     except (InputError, RuntimeError) as error:
