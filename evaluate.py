@@ -84,12 +84,13 @@ def find_models(folder):
 
 def read_data(folder, task, args):
     """Return {kind of completion: (prompt, answer) pairs} of the tests and the harmful requests."""
-    own, made = sorted(folder.glob("data/*.jsonl")), folder / "seed" / "run.json"
-    test_path, pair_path = args.data, args.harmful_answers
-    if own and made.exists() and not (test_path or pair_path):  # the toy world's
-        if read_json(made)["data_sha256"] != sha256(*own):
+    own = {path.name: path for path in sorted(folder.glob("data/*.jsonl"))}  # the toy world's
+    test_path = args.data or own.get("test.jsonl")
+    pair_path = args.harmful_answers or own.get("harmful.jsonl")
+    made = folder / "seed" / "run.json"
+    if {test_path, pair_path} & set(own.values()) and made.exists():
+        if read_json(made)["data_sha256"] != sha256(*own.values()):
             raise InputError(f"{folder}/data: not the world of {folder}/seed; run train.py again.")
-        test_path, pair_path = folder / "data" / "test.jsonl", folder / "data" / "harmful.jsonl"
     tests = read_pairs(test_path, task)[0] if test_path else []
     harmful_pairs = read_harmful(pair_path, answers=True) if pair_path else []
     requests = read_harmful(args.harmful, answers=False) if args.harmful else harmful_pairs

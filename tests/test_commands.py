@@ -242,6 +242,16 @@ def test_data_of_another_world_are_refused(toy_run, complaint):
     folder = toy_run("--method", "vanilla")
     toy.write_world(folder / "data", 1)  # as when `train.py --world 1` is stopped early
     assert "not the world of" in complaint(evaluate.main, folder)
+    brought = ["--data", folder / "data" / "test.jsonl"]
+    assert "not the world of" in complaint(evaluate.main, folder, *brought)  # harmful ones are own
+
+
+def test_task_rows_from_elsewhere(toy_run, script, tmp_path):
+    folder, rows = toy_run("--method", "vanilla"), tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "Where is the door?", "answer": "Here."}')
+    script(evaluate.main, folder, "--data", rows, "--limit", 4)
+    (seed, _) = results_of(folder)["runs"]
+    assert seed["utility"]["n"] == 1 and seed["rsr"]["n"] == seed["jsr"]["n"] == 4
 
 
 def test_a_seed_model_with_little_to_lose(toy_run, script, monkeypatch, capsys):
