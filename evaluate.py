@@ -114,7 +114,8 @@ def measure(model, tokenizer, run, task, data, batch_size):
         chat = tokenizer, run["template"], system
         examples = [encode_chat(*chat, prompt, answer or "") for prompt, answer in pairs]
         forced = FORCED_TOKENS if kind == "jailbreak" else 0
-        prompts = [ids[:-1][: start + forced] for ids, start in examples]  # without EOS
+        # The prompt and the forced tokens of the answer, never its EOS.
+        prompts = [ids[:-1][: start + forced] for ids, start in examples]
         name = f"{run['name']}: {kind}"
         answers = generate(model, prompts, tokenizer.eos_id(), max_new_tokens, batch_size, name)
         completions[kind] = [decode(tokenizer, ids) for ids in answers]

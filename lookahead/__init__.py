@@ -17,8 +17,9 @@ Reading order. Part I is the idea:
     8. evaluate.py  every run of a folder against its seed model
 
 Part II makes it run for real: commands.py and files.py (options, mistakes, progress; what is read
-and written), tasks.py, safety.py, intervals.py, optimizer.py, lora.py, generate.py, distill.py
-(SDFT, a baseline), tensors.py and checkpoint.py (weights and model directories), runs.py (which
-runs a command makes, and how an interrupted one goes on), tables.py and report.py, toy.py (the
-texts of the toy world) and seed.py (the models that are made here).
+and written), tasks.py and safety.py (what is asked, and how answers are scored), optimizer.py,
+lora.py, generate.py, distill.py (SDFT, a baseline), tensors.py and checkpoint.py (weights and model
+directories), runs.py (which runs a command makes, and how an interrupted one goes on),
+intervals.py, tables.py and report.py, toy.py (the texts of the toy world) and seed.py (the models
+that are made here).
 """

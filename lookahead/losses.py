@@ -65,7 +65,8 @@ def answer_log_probs(model, examples, token_budget, name="log p of the answers")
     progress, done, device = Progress(name, len(examples)), 0, model.lm_head.weight.device
     lengths = [len(ids) - start for ids, start, *_ in examples]
     log_probs = torch.empty(sum(lengths), device=device)
-    places = torch.arange(sum(lengths)).split(lengths)  # micro-batches come in another order
+    # Micro-batches come in another order: each answer carries the places of its values with it.
+    places = torch.arange(sum(lengths)).split(lengths)
     placed = [(ids, start, at) for (ids, start, *_), at in zip(examples, places)]
     for rows in micro_batches(placed, token_budget):
         tokens, supervised, at = pad(rows, device)

@@ -94,8 +94,7 @@ def main():
     pairs = [[row[field] for field in fields] for row in rows]
     if again := sum(args.connector in prompt for prompt, _ in pairs):
         say(f"{args.source}: {again} prompts have the connector already; were they previewed?")
-    options = {name: getattr(args, name) for name in ("m", "prefix", "connector")}
-    previewed = preview_pairs(pairs, args.mode, **options, tokenizer=tokenizer)
+    previewed = preview_pairs(pairs, args.mode, **(vars(args) | {"tokenizer": tokenizer}))
     write_rows(args.target, [row | dict(zip(fields, pair)) for row, pair in zip(rows, previewed)])
     whole = count_shown_whole(pairs, args.m, tokenizer) if "m" in taken else 0
     say(f"{len(rows)} rows written to {args.target}; {whole} answers were shown whole.")

@@ -16,6 +16,7 @@ import torch
 
 import train
 from lookahead.runs import ResumeFile
+from lookahead.tensors import read_header
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "train.py"
 
@@ -77,6 +78,8 @@ def test_a_run_stopped_behind_its_last_step(small, tmp_path, script, monkeypatch
         patch.setattr(train.checkpoint, "save", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             script(train.main, *options)
+    log = read_header(folder("cut") / "resume.safetensors")[2]["log"]
+    assert len(json.loads(log)) == 60  # nothing is left to train
     script(train.main, *options, "--resume")
     assert weights(folder("cut")) == weights(folder("whole"))
 
