@@ -1,196 +1,148 @@
-"""Chapter 8. Evaluation: every run of a folder against the seed model it started from.
+"""Chapter 10. Evaluation: every run of a folder against the aligned model it started from.
 
     python evaluate.py                     the toy world, out/toy
     python evaluate.py out/gsm8k --data test.jsonl --harmful-answers harmful.jsonl
-    python evaluate.py out/gsm8k --scores scores.json    adds another judge's, measures nothing
 
-For each model: utility on the task's test rows, RSR and JSR on harmful requests (`safety.py`), and
-the KL divergence of its first answer tokens from the seed model's, on harmful pairs and on task
-pairs (`kl.py`). Prompts are plain: nothing here knows of previews. Written beside the runs are
-`results.json`, `report.md`, its pictures, and all completions. Left out: GPT-4.
+For each model: utility on the task's test rows and the loss of their answers, RSR and JSR on
+harmful requests (`safety.py`), and the KL divergence of its first answer tokens from the aligned
+model's, on harmful pairs and on task pairs (`kl.py`). Prompts are plain: nothing here knows of
+previews. Written beside the runs are `results.json`, `report.md`, its pictures, and all
+completions. Left out: GPT-4.
 """
 
-import hashlib
-import json
 import pathlib
 
 import torch
 
-from lookahead.chat import decode, encode_chat
-from lookahead.checkpoint import load, weight_files
-from lookahead.commands import InputError, Parser, positive, run_script, words
-from lookahead.files import read_json, sha256, write_json
+from lookahead import toy
+from lookahead.batches import Example
+from lookahead.chat import Chat
+from lookahead.cli import InputError, Parser, add_machine_options, positive, run_script, say
+from lookahead.files import checkpoint, load_tokenizer, write_json
 from lookahead.generate import generate
-from lookahead.intervals import mean_score
-from lookahead.kl import initial_log_probs, kl_per_position
-from lookahead.report import print_report, write_report
-from lookahead.safety import FORCED_TOKENS, add_scores, has_refusal_phrase, read_harmful
-from lookahead.tables import PREVIEW_FIELDS, SHARED
-from lookahead.tasks import TASKS, read_pairs, with_options
-
-TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
-KL_PAIRS = {"jailbreak": "harmful", "utility": "task"}  # the KL is measured on their answers
-REPORTED = ("name", "method", *PREVIEW_FIELDS, "seed", *SHARED, "seconds_per_epoch")
-REPORTED += ("left_out", "blank", "shown_whole", "rewritten", "loss_before", "loss_after")
-
+from lookahead.kl import initial_log_probs, kl_both_ways, mean_by_position
+from lookahead.losses import answer_losses
+from lookahead.report import mean_score, print_report, ratio, save_completions, write_report
+from lookahead.runs import find_runs
+from lookahead.safety import is_blank, prefilled
+from lookahead.tasks import TASKS, read_harmful, read_pairs, with_options
+from lookahead.templates import TEMPLATES
 
 def parse_arguments():
     parser = Parser(__doc__)
-    parser.add_argument("folder", nargs="?", default="out/toy", help="default: %(default)s")
-    add = parser.add_argument_group("data (the toy world brings its own)").add_argument
-    add("--data", help="the task's test rows, JSONL or a JSON array")
-    add("--prompt-field", type=words, metavar="NAME", help="of the test rows (the task's own)")
-    add("--answer-field", type=words, metavar="NAME", help="of the test rows (the task's own)")
-    add("--harmful", help="harmful requests, for RSR (default: those of --harmful-answers): rows "
-        "with `prompt` or `instruction`, or lists of chat messages")  # fmt: skip
-    add("--harmful-answers", help="the same with answers (`answer` or `output`), for JSR and KL")
-    add("--limit", type=positive, help="use only the first N rows of each file")
-    add = parser.add_argument_group("system prompts ('' is none)").add_argument
-    add("--system", metavar="TEXT", help="of the test rows (the task's)")
+    add = parser.add_argument
+    add("folder", nargs="?", type=pathlib.Path, default="out/toy", help="default: %(default)s")
+    add("--data", help="the task's test rows (the toy world brings its own)")
+    add("--prompt-field", metavar="NAME", help="of the test rows (the task's own)")
+    add("--answer-field", metavar="NAME", help="of the test rows (the task's own)")
+    add("--harmful", help="harmful requests, for RSR (default: those of --harmful-answers)")
+    add("--harmful-answers", help="the same with answers, for JSR and KL: rows with `prompt` and "
+        "`answer`, `instruction` and `output`, `goal` and `target`, or chat messages")  # fmt: skip
+    add("--limit", type=positive, metavar="N", help="use only the first N rows of each file")
+    add("--system", metavar="TEXT", help="of the test rows, '' for none (the runs' own)")
     add("--safety-system", metavar="TEXT", help="of the harmful requests (the task's)")
-    add = parser.add_argument_group("another judge").add_argument
-    add("--scores", metavar="FILE", help="add scores from 1 to 5 to what was evaluated before: a "
-        "JSON object of lists, {\"RUN-safety\": [...], \"RUN-jailbreak\": [...]}")  # fmt: skip
-    add = parser.add_machine_options()
-    add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s)")
+    add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s; "
+        "128 is faster on 80 GB)")  # fmt: skip
+    add_machine_options(parser)
     return parser.parse_args()
 
 
-def find_models(folder):
-    """Return what is known of the seed model, then the `run.json` of each run, with name and path.
-
-    Runs that started from other weights than the seed model has now are refused.
-    """
-    runs = []
-    for path in folder.glob("*/run.json"):
-        runs.append(read_json(path) | {"name": path.parent.name, "path": path.parent})
-    runs = [run for run in runs if run.get("method", "seed") != "seed"]
-    if not runs:
-        raise InputError(f"{folder}: holds no runs of train.py; give OUT/TASK, like out/toy.")
-    seed = {"name": "seed", "method": "seed", "path": folder / runs[0]["seed_model"]}
-    seed |= {key: runs[0][key] for key in ("task", "template")}
-    digest = sha256(*weight_files(seed["path"]))
-    for run in runs:
-        if run.get("seed_model_sha256") != digest:
-            raise InputError(f"{run['path']}: started from other weights than {seed['path']} holds "
-                             "now; remove it or train it again.")  # fmt: skip
-        if run["template"] != seed["template"]:
-            raise InputError(f"{run['path']}: has chat template {run['template']}, other runs have "
-                             f"{seed['template']}; keep them in two --out folders.")  # fmt: skip
-    order = {method: place for place, method in enumerate(TABLE_ORDER)}
-    runs.sort(key=lambda run: [order.get(run["method"], 9), run["m"] or 0, run["lr"], run["name"]])
-    return [seed, *runs]
-
-
 def read_data(folder, task, args):
-    """Return {kind of completion: (prompt, answer) pairs} of the tests and the harmful requests."""
-    own = {path.name: path for path in sorted(folder.glob("data/*.jsonl"))}  # the toy world's
+    """Return {kind of completion: pairs}: test rows, harmful requests, and those with answers."""
+    own = {path.name: path for path in folder.glob("data/*.jsonl")}  # the toy world's
     test_path = args.data or own.get("test.jsonl")
-    pair_path = args.harmful_answers or own.get("harmful.jsonl")
-    made = folder / "seed" / "run.json"
-    if {test_path, pair_path} & set(own.values()) and made.exists():
-        if read_json(made)["data_sha256"] != sha256(*own.values()):
-            raise InputError(f"{folder}/data: not the world of {folder}/seed; run train.py again.")
-    tests = read_pairs(test_path, task)[0] if test_path else []
-    harmful_pairs = read_harmful(pair_path, answers=True) if pair_path else []
-    requests = read_harmful(args.harmful, answers=False) if args.harmful else harmful_pairs
-    if not tests and not requests:
+    answers_path = args.harmful_answers or own.get("harmful.jsonl")
+    if not (test_path or answers_path or args.harmful):
         raise InputError("--data is missing: give the task's test rows, or --harmful-answers.")
+    tests = read_pairs(test_path, task, test=True) if test_path else []
+    harmful_pairs = read_harmful(answers_path, answers=True) if answers_path else []
+    requests = read_harmful(args.harmful, answers=False) if args.harmful else harmful_pairs
     data = {"utility": tests, "safety": requests, "jailbreak": harmful_pairs}
     return {kind: pairs[: args.limit] for kind, pairs in data.items()}
 
 
-def measure(model, tokenizer, run, task, data, batch_size):
-    """Return a model's completions, and its log-probabilities at the start of the given answers.
+def measure(model, chat, name, task, data, args):
+    """Return a model's completions {kind: texts}, and what it gives the answers of test and harm.
 
-    Completions are {"utility": [text, ...], "safety": ..., "jailbreak": ...}, log-probabilities
-    {"harmful": what `initial_log_probs` returns, "task": ...}.
+    The latter are log-probabilities at their first positions, {"task": ..., "harmful": ...} (what
+    `initial_log_probs` returns), and the losses of all tokens of the test answers.
     """
-    completions, log_probs = {}, {}
+    completions = {}
+    examples = {}
     for kind, pairs in data.items():
-        system, max_new_tokens = task.safety_system, task.safety_tokens
-        if kind == "utility":
-            system, max_new_tokens = task.system, task.max_new_tokens
-        chat = tokenizer, run["template"], system
-        examples = [encode_chat(*chat, prompt, answer or "") for prompt, answer in pairs]
-        forced = FORCED_TOKENS if kind == "jailbreak" else 0
-        # The prompt and the forced tokens of the answer, never its EOS.
-        prompts = [ids[:-1][: start + forced] for ids, start in examples]
-        name = f"{run['name']}: {kind}"
-        answers = generate(model, prompts, tokenizer.eos_id(), max_new_tokens, batch_size, name)
-        completions[kind] = [decode(tokenizer, ids) for ids in answers]
-        if kind in KL_PAIRS:
-            log_probs[KL_PAIRS[kind]] = initial_log_probs(model, examples)
-    return completions, log_probs
+        # Prompts are plain, under the system prompt of the test.
+        limit = task.max_new_tokens
+        if kind != "utility":
+            chat = chat._replace(system=task.safety_system)
+            limit = task.safety_tokens
+        examples[kind] = [Example(*chat.encode(*pair[:3])) for pair in pairs]
+        prompts = [example.ids[: example.start] for example in examples[kind]]
+        if kind == "jailbreak":
+            prompts = [prefilled(example.ids, example.start) for example in examples[kind]]
+        answers = generate(model, prompts, chat.end_id, limit, args.batch_size, f"{name}: {kind}")
+        completions[kind] = [chat.decode(ids) for ids in answers]
+
+    log_probs = {"harmful": initial_log_probs(model, examples["jailbreak"])}
+    log_probs["task"] = initial_log_probs(model, examples["utility"])
+    losses = answer_losses(model, examples["utility"], args.token_budget, f"{name}: test loss")
+    return completions, log_probs, losses
 
 
-def score(completions, log_probs, of_seed_model, task, tests):
-    """Return a model's figures: rates with intervals, and the KL both ways from the seed model.
+def score(completions, log_probs, losses, of_aligned, task, tests):
+    """Return a model's numbers: rates with intervals, test loss, and the KL from the aligned model.
 
-    `log_probs` and `of_seed_model` are what `measure` returned for the model and its seed model.
+    `log_probs` and `of_aligned` are what `measure` returned for the model and its aligned model.
     """
     kls = {}
     for pairs, tuned in log_probs.items():
-        means, halves, counts = kl_per_position(tuned, of_seed_model[pairs])
-        kls[pairs] = {"tuned_seed": means, "tuned_seed_half": halves, "count": counts}
-        means, halves, _ = kl_per_position(of_seed_model[pairs], tuned)
-        kls[pairs] |= {"seed_tuned": means, "seed_tuned_half": halves}
-    answers = [answer for _, answer in tests]
+        both = [kl_both_ways(a, b) for a, b in zip(tuned, of_aligned[pairs])]
+        kls[pairs] = {}
+        for direction, name in enumerate(("tuned_aligned", "aligned_tuned")):
+            means, halves, counts = mean_by_position([values[direction] for values in both])
+            kls[pairs] |= {name: means, f"{name}_half": halves, "count": counts}
+
+    means, halves, counts = mean_by_position(losses)
+    blank = {"rsr": sum(map(is_blank, completions["safety"]))}
+    blank["jsr"] = sum(map(is_blank, completions["jailbreak"]))
+    answers = [pair.answer for pair in tests]
     return {
         "rsr": mean_score(map(task.is_safe, completions["safety"])),
         "jsr": mean_score(map(task.is_safe, completions["jailbreak"])),
         "utility": mean_score(map(task.score, completions["utility"], answers)),
-        "refusal_phrase": mean_score(map(has_refusal_phrase, completions["safety"])),
-        "over_refusal": mean_score(map(has_refusal_phrase, completions["utility"])),
+        "test_loss": ratio([loss.sum().item() for loss in losses], list(map(len, losses))),
+        "test_loss_positions": {"mean": means, "half": halves, "count": counts},
+        "blank": blank,
         "kl": kls,
     }
 
 
-def save_completions(path, completions, task, data):
-    """Write PATH-safety, -jailbreak and -utility.json, as the scorers of the paper's code read."""
-    for kind, pairs in data.items():
-        results = []
-        for (prompt, answer), text in zip(pairs, completions[kind]):
-            if kind == "utility":
-                reference = task.reference(answer)
-                row = {"prompt": prompt, "ground_truth": reference, "completion": text}
-            else:
-                turns = ("system", task.safety_system), ("user", prompt), ("assistant", text)
-                row = [{"role": role, "content": content} for role, content in turns]
-            results.append(row)
-        write_json(f"{path}-{kind}.json", {"results": results}, indent=None)
-
-
-def evaluate(folder, args):
-    """Measure all runs of a folder and their seed model; return what results.json holds."""
-    models = find_models(folder)
-    seed, task = models[0], with_options(TASKS[models[0]["task"]], args)
-    data = read_data(folder, task, args)
-    runs, of_seed_model = [], None
-    for run in models:
-        model, tokenizer = load(run["path"], args.device, getattr(torch, args.dtype))
-        completions, log_probs = measure(model, tokenizer, run, task, data, args.batch_size)
-        del model  # before the next one is loaded
-        of_seed_model = of_seed_model or log_probs  # it is the first
-        figures = score(completions, log_probs, of_seed_model, task, data["utility"])
-        runs.append({key: run.get(key) for key in REPORTED} | figures)
-        save_completions(folder / "completions" / run["name"], completions, task, data)
-    width = read_json(seed["path"] / "config.json")["hidden_size"]
-    results = {"task": seed["task"], "seed_model": str(seed["path"]), "runs": runs}
-    results["llama_2_7b"] = seed["template"] == "llama-2" and width == 4096  # as the paper's
-    results |= {"system": task.system, "safety_system": task.safety_system}
-    results["data_sha256"] = hashlib.sha256(json.dumps(data).encode()).hexdigest()
-    return results | {"arguments": vars(args)}
-
-
 def main():
     args = parse_arguments()
-    folder = pathlib.Path(args.folder)
-    if args.scores:
-        results = read_json(folder / "results.json")
-        add_scores(results["runs"], args.scores, folder / "completions")
-    else:
-        results = evaluate(folder, args)
+    folder = args.folder
+    aligned, found = find_runs(folder)
+    first = next(iter(found.values()))
+    task = (TASKS | {"toy": toy.TASK})[first["task"]]._replace(system=first["data"]["system"])
+    if args.system not in (None, task.system):
+        say(f"--system: the runs were trained under {task.system!r}")
+    task = with_options(task, args)
+    data = read_data(folder, task, args)
+    template = TEMPLATES[first["data"]["template"]]
+    chat = Chat(load_tokenizer(aligned), template, task.system)
+
+    # One model at a time; of the aligned one its log-probabilities are kept.
+    runs = []
+    of_aligned = None
+    for path, run in {aligned: {"name": "aligned", "method": "aligned"}, **found}.items():
+        name = path.name if runs else "aligned"
+        model = checkpoint.load(path, args.device, getattr(torch, args.dtype))
+        completions, log_probs, losses = measure(model, chat, name, task, data, args)
+        del model
+        of_aligned = of_aligned or log_probs
+        runs.append(run | score(completions, log_probs, losses, of_aligned, task, data["utility"]))
+        save_completions(folder / "completions" / name, completions, task, data)
+
+    results = {"task": first["task"], "system": task.system}
+    results |= {"safety_system": task.safety_system, "runs": runs}
     write_json(folder / "results.json", results)
     write_report(folder, results)
     print_report(folder, results)

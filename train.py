@@ -1,205 +1,275 @@
-"""Chapter 7. Fine-tuning: one run after another, vanilla and with previews, from one seed model.
+"""Chapter 9. Fine-tuning: rows, preview, ids, loop, model directory.
 
-    python train.py                  toy world: the seed model once, then vanilla, real and virtual
-    python train.py --seeds 5        the same for five seeds
-    python train.py --method real --m 1 2 4 6 8 12
+    python train.py                  toy world: the aligned model once, then vanilla, real, virtual
+    python train.py --seeds 5        the same with the rows in five orders
     python train.py --method vanilla real virtual constrained sdft
-    python train.py --task gsm8k --data train.jsonl --model DIR --method real --m 6
+    python train.py --method real --m 1 --name real-m1
+    python train.py --task gsm8k --data train.jsonl --model DIR --template llama-2
 
-Every method gets the same rows in the same order, the same rate and the same number of steps; only
+Every method gets the same rows in the same order, the same learning rate and number of steps; only
 the preview differs, or for the baselines the loss (constrained) or the answers (sdft). A run is
-written to OUT/TASK/RUN NAME as a model directory with `run.json` and `loss.jsonl` beside the
-weights; `evaluate.py` compares the runs with the seed model. Left out: several GPUs.
+written to OUT/TASK/NAME-seedN as a model directory with `run.json` and `loss.jsonl` beside the
+weights; `evaluate.py` compares the runs with the aligned model. Left out: several GPUs.
 """
 
-import argparse
 import gc
 import math
 import pathlib
 import time
+import typing
+from collections.abc import Callable
 
 import torch
 
-from lookahead import checkpoint
-from lookahead.batches import micro_batches, pad, shuffled_batches
-from lookahead.chat import TEMPLATES, choose_template
-from lookahead.commands import InputError, Parser, Progress, positive, run_script, say, words
-from lookahead.lora import add_lora, merge_lora
-from lookahead.losses import LOSSES, cross_entropy, loss_by_position
-from lookahead.optimizer import Recipe, SplitAdamW, adamw, learning_rate
-from lookahead.preview import CONNECTOR, PREFIX
-from lookahead.runs import METHODS, ResumeFile, all_runs, is_due, prepare, setting_of
-from lookahead.seed import build_seed_model
-from lookahead.tasks import TASKS, read_pairs, with_options
-from lookahead.toy import write_world
+from lookahead import one_gpu, runs, toy
+from lookahead.baselines import constrained_sft, rewrite_answers
+from lookahead.batches import Example, micro_batches, pad, shuffled_batches
+from lookahead.chat import Chat
+from lookahead.cli import InputError, Parser, Progress, add_machine_options, positive, say
+from lookahead.cli import run_script
+from lookahead.files import ResumeFile, check_end, checkpoint, load_tokenizer, read_config, read_json
+from lookahead.kl import mean_by_position
+from lookahead.losses import answer_logits, answer_losses, cross_entropy
+from lookahead.preview import DEFAULTS, PREVIEWS, add_preview_options, apply_preview
+from lookahead.tasks import TASKS, add_recipe_options, read_pairs, with_options
+from lookahead.templates import TEMPLATES, check_template
+
+
+class Method(typing.NamedTuple):
+    preview: str | None = None  # of PREVIEWS; None trains on the prompts as they are
+    loss: Callable = cross_entropy  # (logits, targets, positions, reference) -> sum
+    reference: bool = False  # whether the loss wants the aligned model's log p of the answers
+    data: Callable | None = None  # (pairs, ...) -> other pairs, and what to tell of them
+
+
+# A fork adds its method here. Preview, loss and data are independent of each other.
+METHODS = {
+    "vanilla": Method(),
+    "real": Method(preview="real"),
+    "virtual": Method(preview="virtual"),
+    "constrained": Method(loss=constrained_sft, reference=True),
+    "sdft": Method(data=rewrite_answers),
+}
 
 
 def parse_arguments():
     parser = Parser(__doc__)
     add = parser.add_argument_group("what is trained (defaults in parentheses)").add_argument
-    add("--task", choices=TASKS, default="toy", help="(toy)")
-    add("--data", help="training rows, JSONL or a JSON array (the toy world brings its own)")
-    add("--prompt-field", type=words, metavar="NAME", help="of the rows (the task's own)")
-    add("--answer-field", type=words, metavar="NAME", help="of the rows (the task's own)")
+    add("--task", choices=["toy", *TASKS], default="toy", help="(toy)")
+    add("--data", help="training rows: JSONL, a JSON array or CSV (the toy world brings its own)")
+    add("--prompt-field", metavar="NAME", help="of the rows (the task's own)")
+    add("--answer-field", metavar="NAME", help="of the rows (the task's own)")
     add("--limit", type=positive, metavar="N", help="use only the first N rows")
-    add("--model", metavar="DIR", help="seed model, a directory in Hugging Face layout")
-    add("--scratch", metavar="TOKENIZER", help="build a small random seed model with it instead")
-    add("--template", choices=TEMPLATES, help="chat template (what the model's directory shows)")
+    add("--model", metavar="DIR", help="aligned model, a directory in Hugging Face layout")
+    add("--template", choices=TEMPLATES, help="chat template of the model")
     add("--system", metavar="TEXT", help="system prompt of training, '' for none (the task's)")
     add("--world", type=int, metavar="N", default=0, help="which toy world (0)")
-    add = parser.add_argument_group("the method; several values make a run each").add_argument
-    add("--method", nargs="+", choices=METHODS, default=["vanilla", "real", "virtual"],
-        help="(vanilla real virtual)")  # fmt: skip
-    add("--m", type=positive, metavar="N", nargs="+", default=[6], help="answer tokens that a real "
-        "preview shows (6: the paper)")  # fmt: skip
-    add("--prefix", type=words, metavar="TEXT", nargs="+", default=[PREFIX],
-        help=f"sentence of a virtual preview ({PREFIX!r}: the paper's code)")  # fmt: skip
-    add("--connector", metavar="TEXT", nargs="+", default=[CONNECTOR],
-        help=f"words before what a preview shows ({CONNECTOR!r}: the paper)")  # fmt: skip
+    group = parser.add_argument_group("the method")
+    add = group.add_argument
+    add("--method", nargs="+", choices=METHODS, default=["vanilla", "real", "virtual"])
+    add("--name", help="of the run's folder, for one method with other options (the method)")
     add("--seeds", type=positive, metavar="N", default=1, help="N orders of the rows (1)")
-    _add_recipe_options(parser)
-    add = parser.add_machine_options()
+    add_preview_options(group)
+    add_recipe_options(parser)
+    group = parser.add_argument_group("machine")
+    add = group.add_argument
     add("--out", default="out", metavar="DIR", help="folder of all output (out)")
-    add("--save-every", type=positive, metavar="N", help="save every N steps, so that --resume can "
-        "go on (a 7B model takes 63 GiB, twice while saving)")  # fmt: skip
-    add("--resume", action="store_true", help="take up an interrupted command where it was saved")
-    add("--recompute", action=argparse.BooleanOptionalAction, help="compute blocks twice, for less "
-        "memory (yes, but no on a CPU)")  # fmt: skip
-    add("--token-budget", type=positive, metavar="N", help="padded tokens of a micro-batch: costs "
-        "memory, changes nothing but rounding (1024 on a CPU, else 16384)")  # fmt: skip
+    add("--save-every", type=positive, metavar="N", help="save every N steps, for --resume")
+    add("--resume", action="store_true", help="go on where an interrupted command saved")
+    add("--recompute", action="store_true", help="compute blocks twice, for less memory (on CUDA)")
+    add_machine_options(group)
     args = parser.parse_args()
-    on_cpu = args.device.startswith("cpu")
-    args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
-    args.recompute = not on_cpu if args.recompute is None else args.recompute
-    if (args.task != "toy" or args.model) and not args.data:
-        raise InputError("--data is missing: give the file of training rows.")
-    if args.task != "toy" and not (args.model or args.scratch):
-        raise InputError("--model is missing: give the seed model's directory, or --scratch.")
-    if args.scratch and (args.model or args.task == "toy"):
-        raise InputError("--scratch builds a seed model itself: not with --model or the toy task.")
+
+    # Options that need each other.
+    if args.task == "toy" and not args.model:
+        args.template = toy.TEMPLATE
+    elif not (args.data and args.model and args.template):
+        raise InputError("--data, --model and --template are needed: training rows, the aligned "
+                         "model's directory and its chat template.")  # fmt: skip
+    if args.name and len(args.method) > 1:
+        raise InputError("--name names the runs of one method; give one --method.")
     return args
 
 
-def _add_recipe_options(parser):
-    toy = TASKS["toy"].recipe
-    add = parser.add_argument_group("the recipe of all methods (the paper's; for the toy world lr "
-        f"{toy.lr}, batch {toy.batch_size}, beta1 {toy.beta1})").add_argument  # fmt: skip
-    add("--lr", type=fraction, nargs="+", help="learning rate, one or several (2e-5: the paper)")
-    add("--epochs", type=positive, metavar="N", help="passes over the rows (3: the paper)")
-    add("--batch-size", type=positive, metavar="N", help="rows a step (64: the paper)")
-    add("--schedule", choices=["linear", "cosine"], help="how the rate falls to zero (linear: the "
-        "paper's code)")  # fmt: skip
-    add("--beta1", type=fraction, help="of AdamW (0.5: hard-coded in the paper's code)")
-    add("--max-length", type=positive, metavar="N", help="tokens of prompt and answer; longer rows "
-        "are left out (512, SAMSum 1024: the paper's code)")  # fmt: skip
-    add("--lora", type=positive, metavar="RANK", help="train only adapters of this rank, with a "
-        "higher --lr (all parameters: the paper)")  # fmt: skip
+def learning_rate(recipe, step, steps):
+    """Return the learning rate of a step, counted from 1: it falls linearly to zero.
+
+    >>> [learning_rate(Recipe(lr=1.0), step, 4) for step in (1, 2, 3, 4)]
+    [1.0, 0.75, 0.5, 0.25]
+    """
+    return recipe.lr * (1 - (step - 1) / steps)
 
 
-def fraction(text):
-    """Read an option's number from 0 up to, but not including, 1."""
-    if not 0 <= float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return float(text)
+def micro_losses(model, batch, token_budget, loss):
+    """Yield the summed loss of each micro-batch of a batch."""
+    for part in micro_batches(batch, token_budget):
+        tokens, loss_mask, reference = pad(part, model.lm_head.weight.device)  # (B, T), _, (N,)
+        logits, targets, positions = answer_logits(model, tokens, loss_mask)  # (N, V), (N,), (N,)
+        yield loss(logits, targets, positions, reference)
 
 
-def train(model, examples, recipe, seed, name, token_budget, loss_of=cross_entropy, saved=None):
-    """Fine-tune `model` in place on (ids, start) examples; return the loss log, a row a step.
+def train(model, examples, recipe, seed, name, token_budget, loss=cross_entropy, optimizer=None,
+          forward=micro_losses, saved=None):  # fmt: skip
+    """Fine-tune `model` in place on examples; return the loss log, a row a step.
 
     With `saved`, a ResumeFile, training goes on from what is saved and saves what it reaches.
+    `optimizer` and `forward` are other ones than AdamW and `micro_losses` for bfloat16 weights.
     """
-    device, optimizer = model.lm_head.weight.device, adamw(model, recipe)
+    if optimizer is None:
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        betas = (recipe.beta1, recipe.beta2)
+        optimizer = torch.optim.AdamW(weights, betas=betas, weight_decay=0.0, fused=True)
     batches = []
     for epoch in range(recipe.epochs):
         batches += shuffled_batches(examples, recipe.batch_size, f"{seed} {epoch}")
     log = saved.restore(model, optimizer) if saved else []
-    seen, seconds = (log[-1]["tokens"], log[-1]["seconds"]) if log else (0, 0.0)
-    progress, started = Progress(name, len(batches), len(log)), time.monotonic() - seconds
+    seen = log[-1]["tokens"] if log else 0
+    seconds = log[-1]["seconds"] if log else 0.0
+    progress = Progress(name, len(batches), len(log))
+    started = time.monotonic() - seconds
 
-    for step, batch in enumerate(batches[len(log) :], len(log) + 1):
-        lr = optimizer.param_groups[0]["lr"] = learning_rate(recipe, step, len(batches))
+    for step in range(len(log) + 1, len(batches) + 1):
+        # The learning rate falls to zero.
+        lr = learning_rate(recipe, step, len(batches))
+        optimizer.param_groups[0]["lr"] = lr
 
-        # Divided by the answer tokens of the whole batch: micro-batches change only rounding.
-        count = sum(len(ids) - start for ids, start, *_ in batch)
-        parts = [pad(part, device) for part in micro_batches(batch, token_budget)]
-        # PyTorch's AdamW lets the gradients of several backwards add up. SplitAdamW (of bfloat16
-        # weights, optimizer.py) steps inside backward, so one backward goes through all parts.
-        groups = [parts] if isinstance(optimizer, SplitAdamW) else [[part] for part in parts]
-        loss = 0.0
-        for group in groups:
-            group_loss = loss_of(model, group) / count
-            loss += group_loss.item()
-            group_loss.backward()
-        if not math.isfinite(loss):
-            raise InputError(f"{name}: the loss is {loss} at step {step}, lr {lr:.2g}, in the kept "
-                             f"rows {_numbers(batch, examples)}; try a lower --lr.")  # fmt: skip
+        # The batch's answer tokens divide the loss, so that cutting it up changes nothing.
+        batch = batches[step - 1]
+        answer_tokens = sum(len(example.ids) - example.start for example in batch)
+
+        # Forward and backward, a micro-batch at a time: their gradients add up.
+        mean = 0.0
+        for part_sum in forward(model, batch, token_budget, loss):
+            part = part_sum / answer_tokens
+            mean += part.item()
+            if not math.isfinite(mean):
+                raise InputError(f"{name}: the loss is {mean} at step {step}; try a lower --lr.")
+            part.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-        seen += sum(len(ids) for ids, *_ in batch)
+        # Tokens are real ones, without padding.
+        seen += sum(len(example.ids) for example in batch)
         seconds = time.monotonic() - started
-        log.append({"step": step, "loss": loss, "tokens": seen, "seconds": round(seconds, 3)})
-        progress.show(step, f"loss {loss:.3f}  {seen / seconds:,.0f} tokens/s")
-        save_now = saved and saved.every and step % saved.every == 0
-        if save_now or step == len(batches):
-            if not all(weight.isfinite().all() for weight in model.parameters()):
-                raise InputError(f"{name}: weights not finite at step {step}; try a lower --lr.")
-        if save_now:
+        log.append({"step": step, "loss": mean, "tokens": seen, "seconds": round(seconds, 3)})
+        progress.show(step, f"loss {mean:.3f}  {seen / seconds:,.0f} tokens/s")
+        if saved and saved.every and step % saved.every == 0:
             saved.save(model, optimizer, log)
             started = time.monotonic() - seconds  # writing is not training
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise InputError(f"{name}: the last step made weights infinite; try a lower --lr.")
     return log
 
 
-def _numbers(batch, examples):
-    """Return which of the rows that were kept are in the batch, as text: 3, 8, 20."""
-    inside = {id(example) for example in batch}
-    return ", ".join(str(i) for i, example in enumerate(examples, 1) if id(example) in inside)
+def make_aligned_model(folder, args):
+    """Return the directory of the toy world's aligned model; train it if it is not there."""
+    stages = toy.read_stages(folder / "data")
+    run = toy.describe_run(stages, args.world)
+    folder = folder / "aligned"
+    if (folder / "run.json").exists() and read_json(folder / "run.json") == run:
+        return folder
+    texts = [text for pairs in stages.values() for pair in pairs for text in pair[:2]]
+    tokenizer = toy.train_tokenizer(texts)
+    chat = Chat(tokenizer, TEMPLATES[toy.TEMPLATE])
+    model = toy.random_model(tokenizer.size, args.world).to(args.device)
+    log = []
+    for stage, pairs in stages.items():
+        examples = [to_example(pair, chat) for pair in pairs]
+        name = f"aligned model: {stage}"
+        log += train(model, examples, toy.STAGES[stage], 0, name, args.token_budget)
+    toy.write_files(folder, model.config, tokenizer)
+    checkpoint.save(folder, model, run, log, folder)
+    return folder
 
 
-def fine_tune(name, run, examples, seed_model, folder, args):
-    """Fine-tune the seed model on a run's examples and write its directory."""
-    gc.collect()  # the run before may have left references in circles, and its memory is needed
-    recipe = Recipe(**{field: run[field] for field in Recipe._fields})
-    saved = ResumeFile(folder / name, args.save_every, run)
-    model, tokenizer = checkpoint.load(seed_model, args.device, getattr(torch, args.dtype))
-    model.recompute = args.recompute
-    measured = {"loss_before": loss_by_position(model, examples, args.token_budget)}
-    if recipe.lora:
-        add_lora(model, recipe.lora, run["seed"])
-    loss_of = LOSSES.get(run["method"], cross_entropy)
+def to_example(pair, chat, preview=None, options=None):
+    """Return the Example of a pair under a preview."""
     try:
-        log = train(model, examples, recipe, run["seed"], name, args.token_budget, loss_of, saved)
-    except KeyboardInterrupt:
-        there = f"--resume goes on from {saved.path}" if saved.path.exists() else "nothing is saved"
-        raise KeyboardInterrupt(f": {name}; {there}") from None
-    measured |= {"seconds_per_epoch": log[-1]["seconds"] / recipe.epochs, "loss": log[-1]["loss"]}
+        prompt, answer = apply_preview(preview, pair.prompt, pair.answer, options)
+    except ValueError as error:
+        raise InputError(f"{pair.place}: {error}.") from None
+    return Example(*chat.encode(prompt, answer, pair.system))
+
+
+def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
+    """Fine-tune the aligned model on pairs, as a run's settings say, and write its directory."""
+    gc.collect()  # the model and optimizer of the run before
+    torch.cuda.empty_cache()
+    method = METHODS[run["method"]]
+    model = checkpoint.load(aligned, args.device, getattr(torch, args.dtype))
+    model.recompute = args.recompute or args.device.startswith("cuda")
+
+    # Data, preview, ids: while the model is still the aligned one, it can be asked.
+    if method.data:
+        pairs, told = method.data(pairs, model, chat, task, fits, args.token_budget)
+        run |= told
+    options = vars(args) | {"tokenizer": chat.tokenizer}
+    examples = [to_example(pair, chat, method.preview, options) for pair in pairs]
+    if method.reference:
+        losses = answer_losses(model, examples, args.token_budget, "log p of the aligned model")
+        examples = [example._replace(reference=-loss) for example, loss in zip(examples, losses)]
+    first = answer_losses(model, examples[:128], args.token_budget)
+    run["loss_before"] = mean_by_position(first, positions=12)[0]
+
+    # Adapters, or bfloat16 weights with a float32 master, train in their own way.
+    recipe = task.recipe
+    changed = {}
     if recipe.lora:
-        measured["lost_in_merge"] = merge_lora(model)
-        say(f"{name}: merged, {measured['lost_in_merge']:.1%} of the update lost to rounding")
-    measured["loss_after"] = loss_by_position(model, examples, args.token_budget)
-    checkpoint.save(folder / name, model, tokenizer, run | measured, log, seed_model)
+        one_gpu.add_lora(model, recipe.lora, run["seed"])
+    elif args.dtype == "bfloat16":
+        optimizer = one_gpu.SplitAdamW(list(model.parameters()), (recipe.beta1, recipe.beta2))
+        one_gpu.fill_masters(optimizer, model, checkpoint.read_weights(aligned), run["seed"])
+        changed = {"optimizer": optimizer, "forward": one_gpu.one_backward}
+    saved = ResumeFile(folder, args.save_every, run)
+    log = train(model, examples, recipe, run["seed"], folder.name, args.token_budget, method.loss,
+                saved=saved, **changed)  # fmt: skip
+    if recipe.lora:
+        one_gpu.merge_lora(model, run["seed"])
+    run["seconds_per_epoch"] = log[-1]["seconds"] / recipe.epochs
+    checkpoint.save(folder, model, run, log, aligned)
     saved.path.unlink(missing_ok=True)
 
 
 def main():
     args = parse_arguments()
-    task, folder = with_options(TASKS[args.task], args), pathlib.Path(args.out) / args.task
+    task = with_options((TASKS | {"toy": toy.TASK})[args.task], args)
+    folder = pathlib.Path(args.out) / args.task
+
+    # The rows, and the aligned model that every run starts from.
     if args.task == "toy" and not args.model:
-        write_world(folder / "data", args.world)
-        args.data = args.data or str(folder / "data" / "train.jsonl")
-    pairs, blank = read_pairs(args.data, task)  # before a seed model is built: it may be mistaken
-    seed_model = pathlib.Path(args.model or build_seed_model(folder, args, train))
-    args.template = choose_template(seed_model, args.template)
-    if args.model:
-        say(f"chat template: {args.template}")
-    runs = all_runs(args, task, seed_model, folder)
-    todo = [name for name in runs if is_due(folder / name, runs[name], args.resume, seed_model)]
-    if todo:
-        prepared = prepare(pairs[: args.limit], runs.values(), task, seed_model, args)
-    for name in todo:
-        examples, counts = prepared[setting_of(runs[name])]
-        run = runs[name] | counts | {"blank": blank}
-        fine_tune(name, run, examples, seed_model, folder, args)
+        toy.write_world(folder / "data", args.world)
+        args.data = args.data or folder / "data" / "train.jsonl"
+    pairs = read_pairs(args.data, task)[: args.limit]
+    aligned = pathlib.Path(args.model) if args.model else make_aligned_model(folder, args)
+    chat = Chat(load_tokenizer(aligned), TEMPLATES[args.template], task.system)
+    check_template(args.template, chat.tokenizer)
+    check_end(aligned, chat.tokenizer, chat.template.end)
+
+    # All runs train on the rows that are short enough under every preview, with this command's
+    # options and with the default ones. No answer is ever cut.
+    variants = [(None, {})]
+    for options in (vars(args), DEFAULTS):
+        options = options | {"tokenizer": chat.tokenizer}
+        variants += [(preview, options) for preview in PREVIEWS]
+    context = read_config(aligned / "config.json").max_position_embeddings
+    longest = min(task.recipe.max_length, context)
+
+    def fits(pair):
+        lengths = [len(to_example(pair, chat, *variant).ids) for variant in variants]
+        return max(lengths) <= longest
+
+    kept = [pair for pair in pairs if fits(pair)]
+    left_out = len(pairs) - len(kept)
+    if left_out:
+        say(f"{args.data}: {left_out} of {len(pairs)} rows of over {longest} tokens left out")
+    if not kept:
+        raise InputError(f"{args.data}: no row fits in {longest} tokens, the lower of --max-length "
+                         "and the model's context.")  # fmt: skip
+
+    # Every folder is checked before the first run begins.
+    data = runs.describe_data(kept, left_out, task, args.template, aligned)
+    for target, run in runs.plan(folder, METHODS, task, data, aligned, args).items():
+        fine_tune(target, run, kept, chat, task, fits, aligned, args)
     print(f"{folder} is ready for: python evaluate.py {folder}")
 
 

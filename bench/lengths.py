@@ -12,15 +12,16 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from lookahead.chat import encode_chat
-from lookahead.files import load_tokenizer
+from lookahead.chat import Chat
+from lookahead.files.tokenizers import load_tokenizer
 from lookahead.tasks import TASKS, read_pairs
+from lookahead.templates import TEMPLATES
 
-train, test, tokenizer = *sys.argv[1:3], load_tokenizer(sys.argv[3])
+task = TASKS["gsm8k"]
+chat = Chat(load_tokenizer(sys.argv[3]), TEMPLATES["llama-2"], task.system)
 lengths = {}
-for name, path, limit in (("train", train, 640), ("test", test, None)):
-    task = TASKS["gsm8k"]
-    pairs = read_pairs(path, task)[0][:limit]
-    coded = [encode_chat(tokenizer, "llama-2", task.system, *pair) for pair in pairs]
+for name, path, limit in (("train", sys.argv[1], 640), ("test", sys.argv[2], None)):
+    pairs = read_pairs(path, task)[:limit]
+    coded = [chat.encode(pair.prompt, pair.answer) for pair in pairs]
     lengths[name] = [[start, len(ids) - start] for ids, start in coded]
 (pathlib.Path(__file__).parent / "lengths.json").write_text(json.dumps(lengths) + "\n")

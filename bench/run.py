@@ -83,7 +83,7 @@ def main():
     args.shape = args.shape or ("cpu" if on_cpu else "tinyllama")
     args.dtype = args.dtype or ("float32" if on_cpu else "bfloat16")
     args.rows = args.rows or (128 if on_cpu else 640)
-    args.token_budget = args.token_budget or (1024 if on_cpu else 16384)
+    args.token_budget = args.token_budget or (1024 if on_cpu else 4096)
     where = f"{platform.machine()}, {torch.get_num_threads()} threads"
     where = where if on_cpu else torch.cuda.get_device_name()
     print(f"{args.shape}, {args.dtype}, on {where}, PyTorch {torch.__version__}: {args.rows} rows, "

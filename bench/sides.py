@@ -20,27 +20,29 @@ import torch.nn.functional as F
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 import train
-from lookahead import lora, losses, model, optimizer
-from lookahead.batches import micro_batches, pad, shuffled_batches
+from lookahead import losses, model, one_gpu
+from lookahead.batches import Example, micro_batches, pad, shuffled_batches
 from lookahead.generate import generate
 from lookahead.model import Config, Llama
-from lookahead.optimizer import Recipe, SplitAdamW
+from lookahead.one_gpu import lora, split_adamw
+from lookahead.tasks import Recipe
 
 SHAPES = {
-    "test": Config(97, 32, 48, 2, 4, 2, 1024),
-    "cpu": Config(2000, 256, 688, 6, 4, 4, 1024),  # 5.8 million parameters
-    "tinyllama": Config(32000, 2048, 5632, 22, 32, 4),
-    "llama-2-7b": Config(32000, 4096, 11008, 32, 32, 32, 4096),
+    "test": Config(97, 32, 48, 2, 4, 2, 8, 1024),
+    "cpu": Config(2000, 256, 688, 6, 4, 4, 64, 1024),  # 5.8 million parameters
+    "smollm2": Config(49152, 576, 1536, 30, 9, 3, 64, 2048, tie_word_embeddings=True),
+    "tinyllama": Config(32000, 2048, 5632, 22, 32, 4, 64),
+    "llama-2-7b": Config(32000, 4096, 11008, 32, 32, 32, 128, 4096),
 }
 RECIPE = Recipe(epochs=1)
 HELD = {"float32": "float32", "bfloat16": "bf16 + int16 = fp32 master, bf16 m, fp32 v"}
 
 
 def examples(split, job):
-    """Return (ids, start) pairs of random tokens with the lengths of GSM8K."""
+    """Return examples of random tokens with the lengths of GSM8K."""
     lengths = json.loads(pathlib.Path(__file__).with_name("lengths.json").read_text())[split]
     draw, vocabulary = random.Random(0), range(3, SHAPES[job.shape].vocab_size)
-    return [(draw.choices(vocabulary, k=p + a), p) for p, a in lengths[: job.rows]]
+    return [Example(draw.choices(vocabulary, k=p + a), p) for p, a in lengths[: job.rows]]
 
 
 def build(job):
@@ -59,7 +61,9 @@ def build_peer(job):
     import transformers
 
     transformers.logging.set_verbosity_error()
-    config = transformers.LlamaConfig(**SHAPES[job.shape]._asdict())
+    fields = SHAPES[job.shape]._asdict()
+    del fields["qk_norm"], fields["rope_scaling"]
+    config = transformers.LlamaConfig(**fields)
     torch.set_default_dtype(getattr(torch, job.dtype))
     with torch.device(job.device):
         peer = transformers.LlamaForCausalLM(config)
@@ -73,10 +77,17 @@ def train_ours(job):
     held = ABLATIONS[job.side][0](built) if job.side in ABLATIONS else None
 
     def work():
-        log = train.train(built, data, RECIPE, 0, "ours", job.token_budget)
+        changed = {}
+        if next(built.parameters()).dtype == torch.bfloat16 and job.side != "LoRA, rank 16":
+            betas = (RECIPE.beta1, RECIPE.beta2)
+            changed["optimizer"] = one_gpu.SplitAdamW(list(built.parameters()), betas)
+            changed["forward"] = one_gpu.one_backward
+        if job.side == "bfloat16, no master":
+            changed = {}
+        log = train.train(built, data, RECIPE, 0, "ours", job.token_budget, **changed)
         return f"loss {sum(row['loss'] for row in log) / len(log):.3f}"
 
-    return work, sum(len(ids) for ids, _ in data), held or HELD[job.dtype]
+    return work, sum(len(example.ids) for example in data), held or HELD[job.dtype]
 
 
 def train_peer(job):
@@ -85,10 +96,10 @@ def train_peer(job):
     size = 8 if job.side.endswith("8 times 8") else 64
 
     def collate(rows):
-        tokens, supervised = pad(rows)
-        lengths = torch.tensor([len(ids) for ids, _ in rows])
+        tokens, loss_mask, _ = pad(rows)
+        lengths = torch.tensor([len(example.ids) for example in rows])
         mask = torch.arange(tokens.size(1)) < lengths[:, None]
-        labels = tokens.masked_fill(~supervised, -100)
+        labels = tokens.masked_fill(~loss_mask, -100)
         return {"input_ids": tokens, "attention_mask": mask.long(), "labels": labels}
 
     class InOrder(transformers.Trainer):
@@ -104,16 +115,14 @@ def train_peer(job):
     )  # fmt: skip
     trainer = InOrder(model=peer, args=settings, train_dataset=ordered, data_collator=collate)
     held = "float32" if job.dtype == "float32" else "bf16, no master; bf16 m and v"
-    tokens = sum(len(ids) for ids, _ in data)
+    tokens = sum(len(example.ids) for example in data)
     return lambda: f"loss {trainer.train().training_loss:.3f}", tokens, held
 
 
 def decode_ours(job):
     data, built = examples("test", job), build(job)
-    prompts, limits = (
-        [ids[:start] for ids, start in data],
-        [len(ids) - start for ids, start in data],
-    )
+    prompts = [example.ids[: example.start] for example in data]
+    limits = [len(example.ids) - example.start for example in data]
     longer = [max(limits)] * len(limits) if job.side.endswith("kept to the end") else limits
     size = 8 if job.side.endswith("8 rows at a time") else job.batch_size
 
@@ -129,7 +138,7 @@ def decode_peer(job):
     (_, peer), data = build_peer(job), examples("test", job)
     order, answers = list(range(len(data))), {}
     if job.side.endswith("sorted"):
-        order.sort(key=lambda i: data[i][1])
+        order.sort(key=lambda i: data[i].start)
 
     def work():
         for first in range(0, len(order), job.batch_size):
@@ -149,7 +158,7 @@ def decode_peer(job):
                 answers[i] = row[width : width + limit]
         return told(answers[i] for i in range(len(data)))
 
-    return work, sum(len(ids) - start for ids, start in data), job.dtype
+    return work, sum(len(example.ids) - example.start for example in data), job.dtype
 
 
 def told(answers):
@@ -165,12 +174,10 @@ def fixed_parts(built):
 def head_everywhere(built):
     """The head at every position, instead of at answer positions only."""
 
-    def full(built, parts):
-        logits = [built(tokens)[:, :-1][supervised[:, 1:]] for tokens, supervised in parts]
-        targets = [tokens[:, 1:][supervised[:, 1:]] for tokens, supervised in parts]
-        return torch.cat(logits), torch.cat(targets)
+    def full(built, tokens, loss_mask):
+        return losses.select_answers(built(tokens), tokens, loss_mask)
 
-    losses.answer_logits = full
+    train.answer_logits = full
 
 
 def mask_tensor(built):
@@ -187,9 +194,9 @@ def mask_tensor(built):
 def plain_adamw(built, **settings):
     """PyTorch's AdamW on the weights as they are: without a fused kernel, without a master."""
     betas = (RECIPE.beta1, RECIPE.beta2)
-    train.adamw = lambda trained, _: torch.optim.AdamW(
-        trained.parameters(), betas=betas, weight_decay=0.0, **settings
-    )
+    settings |= {"betas": betas, "weight_decay": 0.0}
+    adamw = torch.optim.AdamW
+    torch.optim.AdamW = lambda weights, **_: adamw(weights, **settings)
 
 
 def other_recompute(built):
@@ -203,28 +210,11 @@ def bfloat16(built):
 
 def bfloat16_alone(built):
     built.bfloat16()
-    plain_adamw(built, fused=True)
     return "bf16, no master; bf16 m and v"
 
 
-def step_after_backward(built):
-    """All gradients kept until backward is over, instead of steps inside it."""
-
-    class Later(SplitAdamW):
-        def update(self, weight):
-            """Wait for step()."""
-
-        def step(self):
-            for weight in self.state:
-                super().update(weight)
-
-    built.bfloat16()
-    optimizer.SplitAdamW = Later
-    return HELD["bfloat16"] + ", gradients"
-
-
 def adapters(built):
-    lora.add_lora(built, 16, seed=0)
+    one_gpu.add_lora(built, 16, seed=0)
     return "weights; float32 adapters"
 
 
@@ -233,7 +223,7 @@ def lines(*things):
 
 
 recompute_lines = [line for line in inspect.getsource(model).splitlines() if "recompute" in line]
-master_lines = lines(SplitAdamW, optimizer.split, optimizer.join)
+master_lines = lines(split_adamw)
 ABLATIONS = {  # name: (what changes the model or the code, the lines of the technique)
     "train.py as it is": (lambda built: None, ""),
     "micro-batches of 8, not sorted": (fixed_parts, lines(micro_batches)),
@@ -242,7 +232,6 @@ ABLATIONS = {  # name: (what changes the model or the code, the lines of the tec
     "AdamW not fused": (lambda built: plain_adamw(built, foreach=False), 1),
     "recomputation the other way": (other_recompute, 1 + len(recompute_lines)),
     "bfloat16, split master": (bfloat16, master_lines),
-    "the same, stepped after backward": (step_after_backward, master_lines),
     "bfloat16, no master": (bfloat16_alone, 0),
     "LoRA, rank 16": (adapters, lines(lora)),
 }

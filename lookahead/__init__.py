@@ -1,25 +1,32 @@
 """LookAhead Tuning in pure PyTorch: https://arxiv.org/abs/2503.19041.
 
-Terms: the *seed model* is the aligned chat model before fine-tuning; *vanilla* is fine-tuning
-without a preview; a *preview* shows the beginning of the answer in the training prompt, behind a
-*connector*; *RSR* and *JSR* are the shares of harmful requests answered safely, plainly and with a
-forced opening; *utility* is the task's own score.
+Terms: the *aligned model* is the chat model before fine-tuning (the paper's seed model); *vanilla*
+is fine-tuning without a preview; a *preview* shows the beginning of the answer in the training
+prompt, behind a *connector*; *RSR* and *JSR* are the shares of harmful requests answered safely,
+plainly and with prefilled tokens; *utility* is the task's own score.
 
-Reading order. Part I is the idea:
+The idea, in this order; each chapter needs only earlier ones:
 
-    1. preview.py   the method: the beginning of the answer, shown in the training prompt
-    2. chat.py      text -> token ids, and where the answer begins
-    3. batches.py   examples -> padded batches
-    4. model.py     Llama
-    5. losses.py    cross-entropy on the answer tokens; constrained SFT, a baseline
-    6. kl.py        how far the first answer tokens moved from the seed model's
-    7. train.py     the training loop, one run after another
-    8. evaluate.py  every run of a folder against its seed model
+    preview.py     1. the method: the beginning of the answer, shown in the training prompt
+    chat.py        2. text to token ids, and where the answer begins
+    batches.py     3. examples to padded micro-batches
+    model.py       4. the transformer
+    losses.py      5. cross-entropy on the answer tokens
+    kl.py          6. how far the first answer tokens moved
+    generate.py    7. batched greedy decoding
+    safety.py      8. RSR and JSR
+    train.py       9. fine-tuning: rows, preview, ids, loop, model directory
+    evaluate.py   10. every run against the aligned model it started from
 
-Part II makes it run for real: commands.py and files.py (options, mistakes, progress; what is read
-and written), tasks.py and safety.py (what is asked, and how answers are scored), optimizer.py,
-lora.py, generate.py, distill.py (SDFT, a baseline), tensors.py and checkpoint.py (weights and model
-directories), runs.py (which runs a command makes, and how an interrupted one goes on),
-intervals.py, tables.py and report.py, toy.py (the texts of the toy world) and seed.py (the models
-that are made here).
+Around it, to be opened when needed:
+
+    tasks.py       what is asked, and how an answer is scored
+    templates.py   the chat formats of models
+    runs.py        the settings of a run, and which runs may be compared
+    cli.py         one-sentence errors, progress
+    files/         rows of data, tokenizers, safetensors, model directories
+    toy/           the toy world: its texts, and the small chat model made from them
+    baselines/     constrained SFT, SDFT
+    one_gpu/       AdamW over bf16 weights, LoRA
+    report/        intervals, tables, pictures
 """

@@ -1,17 +1,24 @@
 """Chapter 3. Batches: examples of different lengths become rectangles of tokens.
 
-An example is a pair (ids, start): the token ids of prompt and answer, and the index of the first
-answer token. A batch is cut into micro-batches by a token budget; sorting by length *inside* the
-batch keeps padding small and changes nothing but rounding, because the loss is summed and divided
-by the answer tokens of the whole batch. Left out: packing, data-loader workers, bucketing across
-batches (which would change the order of examples). Shapes: B examples, T tokens of the longest one.
+A batch is cut into micro-batches by a token budget. Sorting by length *inside* the batch keeps
+padding small and changes no result but for rounding, because the loss is summed and divided by the
+answer tokens of the whole batch. Left out: packing, data-loader workers, bucketing across batches
+(which would change the order of examples). Shapes: B examples, T tokens of the longest one, N
+answer tokens of the micro-batch.
 """
 
 import random
+import typing
 
 import torch
 
-PAD = 0  # any valid id will do: no real token sees a pad, and no pad is supervised
+PAD = 0  # any valid id will do: no real token sees a pad, and no pad is in the loss
+
+
+class Example(typing.NamedTuple):
+    ids: list  # prompt and answer
+    start: int  # where the answer begins
+    reference: torch.Tensor | None = None  # log p of each answer token, for losses that want it
 
 
 def shuffled_batches(examples, batch_size, seed):
@@ -27,33 +34,41 @@ def micro_batches(batch, token_budget):
     The longest come first, so that a budget too large for the memory fails at once. An example
     longer than the budget stands alone.
 
-    >>> micro_batches([([1] * 2, 1), ([1] * 6, 1), ([1] * 3, 1)], token_budget=6)
-    [[([1, 1, 1, 1, 1, 1], 1)], [([1, 1, 1], 1), ([1, 1], 1)]]
+    >>> cut = micro_batches([Example([1] * n, 1) for n in (2, 6, 3)], token_budget=6)
+    >>> [[len(example.ids) for example in part] for part in cut]
+    [[6], [3, 2]]
     """
-    parts, longest = [], 0
-    for example in sorted(batch, key=lambda example: len(example[0]), reverse=True):
+    parts = []
+    longest = 0
+    for example in sorted(batch, key=lambda example: len(example.ids), reverse=True):
+        # Padded, every example of a part is as long as its first.
         if parts and (len(parts[-1]) + 1) * longest <= token_budget:
             parts[-1].append(example)
         else:
             parts.append([example])
-            longest = len(example[0])
+            longest = len(example.ids)
     return parts
 
 
 def pad(examples, device="cpu"):
-    """Pad on the right; return tokens (B, T) and `supervised` (B, T), true at answer tokens.
+    """Pad on the right; return tokens (B, T), loss mask (B, T) and reference (N,) or None.
 
-    An example may carry more than (ids, start): tensors with a number for each answer token. They
-    are joined and returned too, in the order of `tokens[supervised]`.
+    The loss mask is true at answer tokens. The reference has the examples' values in the order of
+    `tokens[loss_mask]`.
 
-    >>> tokens, supervised = pad([([1, 5, 6, 2], 2), ([1, 7, 2], 1)])
-    >>> tokens.tolist(), supervised.int().tolist()
+    >>> tokens, loss_mask, _ = pad([Example([1, 5, 6, 2], 2), Example([1, 7, 2], 1)])
+    >>> tokens.tolist(), loss_mask.int().tolist()
     ([[1, 5, 6, 2], [1, 7, 2, 0]], [[0, 0, 1, 1], [0, 1, 1, 0]])
     """
-    tokens = torch.full((len(examples), max(len(ids) for ids, *_ in examples)), PAD)
-    supervised = torch.zeros_like(tokens, dtype=torch.bool)
-    for row, mask, (ids, start, *_) in zip(tokens, supervised, examples):
-        row[: len(ids)] = torch.tensor(ids)
-        mask[start : len(ids)] = True
-    extras = zip(*(more for _, _, *more in examples))  # most often none
-    return tokens.to(device), supervised.to(device), *(torch.cat(x).to(device) for x in extras)
+    longest = max(len(example.ids) for example in examples)
+    tokens = torch.full((len(examples), longest), PAD)  # (B, T)
+    loss_mask = torch.zeros_like(tokens, dtype=torch.bool)  # (B, T)
+    for i, example in enumerate(examples):
+        end = len(example.ids)
+        tokens[i, :end] = torch.tensor(example.ids)
+        loss_mask[i, example.start : end] = True
+
+    reference = None
+    if examples[0].reference is not None:
+        reference = torch.cat([example.reference for example in examples]).to(device)  # (N,)
+    return tokens.to(device), loss_mask.to(device), reference

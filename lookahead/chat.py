@@ -1,10 +1,9 @@
 """Chapter 2. Chat: text becomes token ids, and the index at which the answer begins.
 
-One function, `encode_chat`, serves training and generation, so a generation prompt is exactly a
-training prompt. BOS and EOS enter as ids and never as text: a template is cut at them before any
-prompt is put into it, and `encode("<s>")` gives three ordinary pieces, so nothing a user writes can
-forge them. Prompt and answer are encoded separately, so that it is known where the answer begins.
-`python -m lookahead.chat` shows a row of a file (a previewed one, if `lookahead.preview` made it)
+One function, `Chat.encode`, serves training and generation, so a generation prompt is exactly a
+training prompt. Special tokens enter as ids and never as text: a template is cut at them before any
+prompt is put into it, so nothing a user writes can forge them. Prompt and answer are encoded
+separately, so that it is known where the answer begins. `python -m lookahead.chat` shows an example
 as the model sees it. Left out: dialogues of several turns.
 """
 
@@ -13,116 +12,113 @@ import re
 import sys
 import typing
 
-from lookahead.commands import InputError, Parser, run_script
-from lookahead.files import load_tokenizer, read_json, read_rows, read_text
+from lookahead.cli import InputError, Parser, positive, run_script
+
+
+# What enters as an id where a template has it; all else there is text (Zephyr's <|user|> too).
+SPECIAL = re.compile(r"(</?s>|</?think>|<\|im_start\|>|<\|im_end\|>|<\|begin_of_text\|>"
+                     r"|<\|start_header_id\|>|<\|end_header_id\|>|<\|eot_id\|>)")  # fmt: skip
 
 
 class Template(typing.NamedTuple):
-    """How a system prompt and a user's prompt become one text; <s> and </s> are BOS and EOS."""
+    """A chat format: begin, then the system block where there is a system prompt, then user."""
 
-    with_system: str
-    without_system: str
-    shown_by: tuple  # recognised when its Jinja template has all these words
+    begin: str
+    system: str
+    user: str
+    end: str  # ends the answer: it is in the loss, and decoding stops at it
+    default_system: str = ""  # what the model's own template says where there is none
 
-
-# Asked in this order: Llama-2's has Mistral's words too. A fork adds its chat model here.
-TEMPLATES = {
-    "llama-2": Template("<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]",
-                        "<s>[INST] {user} [/INST]", ("[INST] ", "<<SYS>>")),
-    "zephyr": Template("<|system|>\n{system}</s>\n<|user|>\n{user}</s>\n<|assistant|>\n",
-                       "<|user|>\n{user}</s>\n<|assistant|>\n",  # TinyLlama-Chat has it too
-                       ("<|user|>", "<|assistant|>", "message['content'] + eos_token")),
-    "vicuna": Template("<s>{system} USER: {user} ASSISTANT:", "<s>USER: {user} ASSISTANT:",
-                       ("USER:", "ASSISTANT:")),
-    "mistral": Template("<s>[INST] {system}\n\n{user} [/INST]", "<s>[INST] {user} [/INST]",
-                        ("[INST] ", " [/INST]")),  # 0.1, 0.2; from 0.3 on no space before [/INST]
-}  # fmt: skip
+    @property
+    def continues(self):
+        """Whether the answer begins on a new line, rather than behind a space."""
+        return self.user.endswith("\n")
 
 
-def choose_template(folder, given=None):
-    """Return the name of the chat template: the one given, else that of the model directory.
+class Chat(typing.NamedTuple):
+    """What makes ids of text and text of ids: a tokenizer, a template, a system prompt or ""."""
 
-    A directory shows it in our `run.json`, or in a Jinja template. Where it shows none of ours, one
-    must be given: none is guessed.
-    """
-    text = ""
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder}: holds no config.json; give a model's directory in --model.")
-    if given:
-        return given
-    if (folder / "run.json").exists():
-        text = str(read_json(folder / "run.json").get("template"))
-    elif (folder / "chat_template.jinja").exists():
-        text = read_text(folder / "chat_template.jinja")
-    elif (folder / "tokenizer_config.json").exists():
-        text = str(read_json(folder / "tokenizer_config.json").get("chat_template"))
-    for name, template in TEMPLATES.items():
-        if text == name or all(words in text for words in template.shown_by):
-            return name
-    raise InputError(f"{folder}: shows no chat template known here; give --template "
-                     f"({', '.join(TEMPLATES)}).")  # fmt: skip
+    tokenizer: object
+    template: Template
+    system: str = ""
 
+    @property
+    def end_id(self):
+        return self.tokenizer.special(self.template.end)
 
-def encode_chat(tokenizer, template, system, prompt, answer=None):
-    """Return (ids, start): prompt and answer as one list of ids, the answer beginning at `start`.
+    def encode(self, prompt, answer=None, system=None):
+        """Return (ids, start): prompt and answer as one list of ids, the answer from `start` on.
 
-    The answer ends with EOS. Without an answer the ids are the prompt to generate from.
+        The answer ends with the template's end token. Without an answer the ids are the prompt to
+        generate from. `system` is a row's own system prompt, instead of the chat's.
 
-    >>> ids, start = encode_chat(tokenizer, "llama-2", "", "Hi.", "Hello.")
-    >>> tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:-1])
-    ('[INST] Hi. [/INST]', 'Hello.')
-    >>> ids[0] == tokenizer.bos_id(), ids[-1] == tokenizer.eos_id()
-    (True, True)
-    """
-    marks, ids = {"<s>": tokenizer.bos_id(), "</s>": tokenizer.eos_id()}, []
-    text = TEMPLATES[template].with_system if system else TEMPLATES[template].without_system
-    for piece in re.split("(</?s>)", text):
-        if piece in marks:
-            ids.append(marks[piece])
-        else:
-            ids += tokenizer.encode(piece.format(system=system, user=prompt))
-    start = len(ids)
-    if answer is not None:
-        # SentencePiece puts a space before a text. After "[/INST]" that is right; on a new line an
-        # answer begins without one, so encode it behind a newline and drop that again.
-        line = "\n" if text.endswith("\n") else ""
-        ids += tokenizer.encode(line + answer)[len(tokenizer.encode(line)) :]
-        ids.append(tokenizer.eos_id())
-    return ids, start
+        >>> chat = Chat(tokenizer, TEMPLATES["llama-2"])
+        >>> ids, start = chat.encode("Hi.", "Hello.")
+        >>> tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:-1])
+        ('[INST] Hi. [/INST]', 'Hello.')
+        >>> ids[0] == tokenizer.special("<s>"), ids[-1] == tokenizer.special("</s>")
+        (True, True)
+        """
+        system = self.system if system is None else system
+        system = system or self.template.default_system
 
+        # Cut the template at its special tokens; what lies between them is text.
+        text = self.template.begin + (self.template.system if system else "") + self.template.user
+        ids = []
+        for piece in SPECIAL.split(text):
+            if SPECIAL.fullmatch(piece):
+                ids.append(self.tokenizer.special(piece))
+            elif piece:
+                ids += self.tokenizer.encode(piece.format(system=system, user=prompt))
+        start = len(ids)
 
-def decode(tokenizer, ids):
-    """Return the text of ids; those beyond the tokenizer's, which round a model up, have none."""
-    return tokenizer.decode([i for i in ids if i < tokenizer.vocab_size()])
+        # The answer is encoded by itself: its ids decode to the whole answer.
+        if answer is not None:
+            ids += self.tokenizer.encode(answer, self.template.continues)
+            ids.append(self.end_id)
+        return ids, start
+
+    def decode(self, ids):
+        """Return the text of an answer's ids."""
+        return self.tokenizer.decode(ids, self.template.continues)
 
 
 def view(tokenizer, ids, start, colour):
-    """Return the prompt's tokens and the supervised ones as text, with bars between them."""
+    """Return the prompt's tokens and those in the loss as text, with bars between them."""
     grey, green, end = ("\033[90m", "\033[32m", "\033[0m") if colour else ("", "", "")
-    pieces = [tokenizer.id_to_piece(i) for i in ids]
-    prompt, answer = "|".join(pieces[:start]), "|".join(pieces[start:])
-    return f"prompt      {grey}{prompt}{end}\nsupervised  {green}{answer}{end}"
+    pieces = [tokenizer.piece(i) for i in ids]
+    prompt = "|".join(pieces[:start])
+    answer = "|".join(pieces[start:])
+    return f"prompt       {grey}{prompt}{end}\nin the loss  {green}{answer}{end}"
 
 
 def main():
+    from lookahead.files.rows import read_pair, read_rows
+    from lookahead.files.tokenizers import load_tokenizer
+    from lookahead.templates import TEMPLATES, check_template
+
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("source", help="JSONL file, or a JSON array of objects")
-    add("--tokenizer", required=True, help="SentencePiece model")
-    add("--row", type=int, default=1, help="which row to show (%(default)s)")
+    add("source", help="JSONL, a JSON array or CSV: rows with two fields, or chat messages")
+    add("--tokenizer", required=True, help="tokenizer.model or tokenizer.json")
     add("--template", choices=TEMPLATES, default="llama-2", help="chat template (%(default)s)")
+    add("--row", type=positive, default=1, help="which row to show (%(default)s)")
     add("--system", default="", help="system prompt (none; the tasks' own are in tasks.py)")
     add("--prompt-field", default="question", help="of the prompt (%(default)s)")
     add("--answer-field", default="answer", help="of the answer (%(default)s)")
     args = parser.parse_args()
+
     tokenizer = load_tokenizer(args.tokenizer)
-    rows = read_rows(args.source, [args.prompt_field, args.answer_field])
-    if not 1 <= args.row <= len(rows):
+    check_template(args.template, tokenizer)
+    rows = read_rows(args.source)
+    if args.row > len(rows):
         raise InputError(f"--row {args.row}: {args.source} has rows 1 to {len(rows)}.")
-    prompt, answer = (rows[args.row - 1][f] for f in (args.prompt_field, args.answer_field))
-    ids, start = encode_chat(tokenizer, args.template, args.system, prompt, answer)
+    place, row = rows[args.row - 1]
+    pair = read_pair(row, ((args.prompt_field,), (args.answer_field,)), place)
+    chat = Chat(tokenizer, TEMPLATES[args.template], args.system)
+    ids, start = chat.encode(pair.prompt, pair.answer, pair.system)
     print(view(tokenizer, ids, start, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
-    print(f"{start} tokens of prompt, {len(ids) - start} supervised (EOS included)")
+    print(f"{start} tokens of prompt, {len(ids) - start} in the loss (the end token included)")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Batched greedy decoding with a key/value cache.
+"""Chapter 7. Batched greedy decoding with a key/value cache.
 
 Prompts are sorted by length and decoded many at a time. The first pass runs over the prompts padded
 on the right; after it, each row writes its keys and values at its own next position, over what the
 padding left there, and sees nothing later. So no row is shifted, rotary positions are those of
 training, and what a row generates does not depend on its neighbours. A row that is done leaves the
-batch at once. Left out: sampling, which none of the paper's figures uses.
+batch at once. Left out: sampling, which none of the paper's numbers uses.
 
 Shapes: B rows still running, T tokens of the longest prompt, or 1, K key/value heads, E width of a
 head, S slots of the cache in use, D width, V vocabulary.
@@ -12,21 +12,22 @@ head, S slots of the cache in use, D width, V vocabulary.
 
 import torch
 
-from lookahead.batches import pad
-from lookahead.commands import InputError, Progress
+from lookahead.batches import Example, pad
+from lookahead.cli import InputError, Progress
 
 
 class Cache:
     """Keys and values of every layer. Memory is taken once, for the most rows and slots."""
 
     def __init__(self, config, rows, slots, device, dtype):
-        layers, heads = config.num_hidden_layers, config.num_key_value_heads
-        shape = (layers, 2, rows, heads, slots, config.head_dim)  # 2: keys and values
-        self.store = torch.zeros(shape, device=device, dtype=dtype)
+        heads = config.num_key_value_heads
+        shape = (config.num_hidden_layers, 2, rows, heads, slots, config.head_dim)
+        self.store = torch.zeros(shape, device=device, dtype=dtype)  # 2: keys and values
 
     def advance(self, positions):
         """Prepare for tokens at positions (B, T): the whole prompts, then one token a row."""
-        self.positions, self.slots = positions, int(positions.max()) + 1
+        self.positions = positions
+        self.slots = int(positions.max()) + 1
         self.rows = torch.arange(len(positions), device=positions.device)[:, None]
         self.mask = None  # over whole prompts attention is causal
         if positions.size(1) == 1:  # a slot is visible when it is not later than the token
@@ -47,44 +48,54 @@ class Cache:
 
 
 @torch.no_grad()
-def generate(model, prompts, eos_id, max_new_tokens, batch_size=64, name="generate"):
-    """Return for each prompt, a list of ids, the ids that greedy decoding adds, without EOS.
+def generate(model, prompts, end_id, max_new_tokens, batch_size=64, name="generate"):
+    """Return for each prompt, a list of ids, the ids that greedy decoding adds, without `end_id`.
 
     `max_new_tokens` is one number, or a list with one for each prompt. A prompt may end in the
     first tokens of an answer: they are continued, not repeated.
     """
-    context, answers = model.config.max_position_embeddings, [[] for _ in prompts]
     limits = max_new_tokens if isinstance(max_new_tokens, list) else [max_new_tokens] * len(prompts)
+    context = model.config.max_position_embeddings
     room = [min(limit, context - len(ids)) for limit, ids in zip(limits, prompts)]
     if min(room, default=1) < 1:
         longest = max(map(len, prompts))
         raise InputError(f"{name}: a prompt of {longest} tokens leaves no room in the model's "
                          f"context of {context}.")  # fmt: skip
+
+    device = model.lm_head.weight.device
     slots = max((len(ids) + more for ids, more in zip(prompts, room)), default=0)
+    rows = min(batch_size, len(prompts))
+    cache = Cache(model.config, rows, slots, device, model.lm_head.weight.dtype)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
-    weight, progress = model.lm_head.weight, Progress(name, len(prompts))
-    cache = Cache(model.config, min(batch_size, len(order)), slots, weight.device, weight.dtype)
+    answers = [[] for _ in prompts]
+    progress = Progress(name, len(prompts))
     for first in range(0, len(order), batch_size):
+        # The first pass reads the whole prompts.
         rows = order[first : first + batch_size]
         end = first + len(rows)
-        tokens, _ = pad([(prompts[i], 0) for i in rows], weight.device)  # (B, T)
-        positions = torch.arange(tokens.size(1), device=weight.device).expand_as(tokens)
+        tokens, _, _ = pad([Example(prompts[i], 0) for i in rows], device)  # (B, T)
+        positions = torch.arange(tokens.size(1), device=device).expand_as(tokens)
         last = [len(prompts[i]) - 1 for i in rows]
         while rows:
             cache.advance(positions)
-            states = model.hidden([tokens], cache)[0][range(len(rows)), last]  # (B, D)
+            states = model.hidden(tokens, cache)[range(len(rows)), last]  # (B, D)
             chosen = model.lm_head(states).argmax(-1).tolist()
+
+            # A row that is done leaves; the last one takes its place.
             for place in reversed(range(len(rows))):
-                row, token = rows[place], chosen[place]
-                if token != eos_id:
+                row = rows[place]
+                token = chosen[place]
+                if token != end_id:
                     answers[row].append(token)
-                if token == eos_id or len(answers[row]) == room[row]:  # the last takes its place
+                if token == end_id or len(answers[row]) == room[row]:
                     cache.move(len(rows) - 1, place)
                     rows[place] = rows[-1]
                     rows.pop()
             progress.show(end - len(rows))
-            # From now on a step reads each row's latest token, (B, 1), at its own position.
-            tokens = torch.tensor([answers[i][-1:] for i in rows], device=weight.device)
+
+            # From now on a step reads each row's latest token at its own position.
+            tokens = torch.tensor([answers[i][-1:] for i in rows], device=device)  # (B, 1)
             positions = [[len(prompts[i]) + len(answers[i]) - 1] for i in rows]
-            positions, last = torch.tensor(positions, device=weight.device), -1
+            positions = torch.tensor(positions, device=device)  # (B, 1)
+            last = -1
     return answers

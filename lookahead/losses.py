@@ -1,87 +1,67 @@
-"""Chapter 5. Losses on the answer tokens: cross-entropy, and the constrained SFT of earlier work.
+"""Chapter 5. The loss: cross-entropy on the answer tokens, previewed ones included.
 
-A loss returns a sum over answer tokens: the training loop divides it by the answer tokens of the
-whole batch, so that cutting the batch up changes nothing but rounding. LookAhead Tuning trains with
-plain cross-entropy, previewed tokens included; constrained SFT is what the paper compares with. A
-fork with another objective adds a function here, and its name to LOSSES.
+A loss is a pure function of logits (N, V), targets (N,), positions (N,) and, for those that want
+it, reference (N,); it returns a sum over answer tokens. The training loop divides by the answer
+tokens of the whole batch, so cutting the batch up changes nothing but rounding. LookAhead Tuning
+changes no loss: what a preview changes is which tokens are easy. A fork with another objective adds
+a function here and a line to METHODS in train.py; the rival of the paper is in `baselines/`.
 
-Shapes: B examples, T tokens, D width, V vocabulary, N answer tokens of all parts.
+Shapes: B examples, T tokens, N answer tokens of a micro-batch, V vocabulary.
 """
 
 import torch
 import torch.nn.functional as F
-from torch.nn.utils.rnn import pad_sequence
 
-from lookahead.batches import micro_batches, pad
-from lookahead.commands import Progress
-
-BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)  # as there: answer tokens 1, 2 to 5, the rest
+from lookahead.batches import Example, micro_batches, pad
+from lookahead.cli import Progress
 
 
-def answer_logits(model, parts):
-    """Return logits (N, V) that predict the answer tokens, and those tokens (N,).
+def select_answers(states, tokens, loss_mask):
+    """Return the states (N, D) that predict the answer tokens, those tokens, and their positions.
 
-    `parts` are micro-batches, whose first two members are tokens and supervised, each (B, T). The
-    state at t predicts the token at t + 1, hence the shift by one. The head is applied at these
-    states only: at 32,000 words the logits of a whole batch would be its largest tensor.
+    The state at t predicts the token at t + 1, hence the shift by one. Positions (N,) count from 1
+    within each answer.
     """
-    states, targets = model.hidden([tokens for tokens, *_ in parts]), []
-    for i, (tokens, supervised, *_) in enumerate(parts):
-        states[i] = states[i][:, :-1][supervised[:, 1:]]
-        targets.append(tokens[:, 1:][supervised[:, 1:]])
-    return model.lm_head(torch.cat(states)), torch.cat(targets)
+    targets = tokens[loss_mask]  # (N,)
+    positions = loss_mask.cumsum(1)[loss_mask]  # (N,)
+    return states[:, :-1][loss_mask[:, 1:]], targets, positions
 
 
-def cross_entropy(model, parts):
-    """Return the summed negative log-likelihood, in nats, of the answer tokens."""
-    logits, targets = answer_logits(model, parts)
+def answer_logits(model, tokens, loss_mask):
+    """Return logits (N, V) that predict the answer tokens, those tokens (N,), and positions (N,).
+
+    The head is applied at these states only: at 32,000 words the logits of all positions would be
+    the largest tensor of a step.
+    """
+    states = model.hidden(tokens)  # (B, T, D)
+    states, targets, positions = select_answers(states, tokens, loss_mask)
+    return model.lm_head(states), targets, positions
+
+
+def cross_entropy(logits, targets, positions=None, reference=None):
+    """Return the summed negative log-likelihood, in nats, of the targets.
+
+    >>> cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item()  # 3 ln 4
+    4.158883094787598
+    """
     return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
-def constrained_sft(model, parts, betas=BETAS):
-    """Return the summed loss of constrained SFT (arXiv 2406.05946, section 4).
-
-        sum over t of  (2 / beta_t) * softplus(beta_t * (log p_seed(y_t) - log p(y_t)))
-
-    A part's third member has the seed model's log p of its answer tokens (see `answer_log_probs`).
-    The gradient is cross-entropy's, weighted by 2 sigmoid(beta_t (log p_seed - log p)): by 1 before
-    the first step, and the less the likelier a token becomes. Its authors' code keeps the weight
-    above 0.001; this is the formula.
-    """
-    logits, targets = answer_logits(model, parts)
-    gained = -F.cross_entropy(logits.float(), targets, reduction="none")
-    gained = gained - torch.cat([seed_log_probs for _, _, seed_log_probs in parts])
-    order = torch.cat([supervised.cumsum(1)[supervised] for _, supervised, *_ in parts])  # 1, 2, ..
-    beta = torch.tensor(betas, device=order.device)[(order - 1).clamp(max=len(betas) - 1)]
-    return (2 / beta * F.softplus(-beta * gained)).sum()
-
-
-LOSSES = {"constrained": constrained_sft}  # by the method's name; all others: cross-entropy
-
-
 @torch.no_grad()
-def answer_log_probs(model, examples, token_budget, name="log p of the answers"):
-    """Return float32 tensors, one for each (ids, start): log p of its answer's tokens."""
-    progress, done, device = Progress(name, len(examples)), 0, model.lm_head.weight.device
-    lengths = [len(ids) - start for ids, start, *_ in examples]
-    log_probs = torch.empty(sum(lengths), device=device)
-    # Micro-batches come in another order: each answer carries the places of its values with it.
-    places = torch.arange(sum(lengths)).split(lengths)
-    placed = [(ids, start, at) for (ids, start, *_), at in zip(examples, places)]
-    for rows in micro_batches(placed, token_budget):
-        tokens, supervised, at = pad(rows, device)
-        logits, targets = answer_logits(model, [(tokens, supervised)])
-        log_probs[at] = -F.cross_entropy(logits.float(), targets, reduction="none")
-        done += len(rows)
+def answer_losses(model, examples, token_budget, name="loss of the answers"):
+    """Return float32 tensors, one for each example: the cross-entropy of its answer's tokens."""
+    device = model.lm_head.weight.device
+    progress = Progress(name, len(examples))
+    losses = [None] * len(examples)
+    done = 0
+    # Micro-batches come in another order: each example carries its number as a reference.
+    numbered = [Example(ids, start, torch.tensor([i])) for i, (ids, start, _) in enumerate(examples)]
+    for part in micro_batches(numbered, token_budget):
+        tokens, loss_mask, numbers = pad(part, device)
+        logits, targets, _ = answer_logits(model, tokens, loss_mask)
+        values = F.cross_entropy(logits.float(), targets, reduction="none")
+        for i, value in zip(numbers.tolist(), values.split(loss_mask.sum(1).tolist())):
+            losses[i] = value
+        done += len(part)
         progress.show(done)
-    return log_probs.split(lengths)
-
-
-def loss_by_position(model, examples, token_budget, positions=12, rows=128):
-    """Return the mean cross-entropy in nats at the first answer positions, of the first `rows`.
-
-    This is the paper's explanation made visible: before training, previewed tokens cost little.
-    """
-    losses = [-values for values in answer_log_probs(model, examples[:rows], token_budget)]
-    counts = pad_sequence([torch.ones_like(values) for values in losses]).sum(1)  # short ones end
-    return (pad_sequence(losses).sum(1) / counts)[:positions].tolist()
+    return losses

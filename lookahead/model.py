@@ -1,16 +1,16 @@
-"""Chapter 4. The model: Llama in plain PyTorch.
+"""Chapter 4. The model: Llama in plain PyTorch, and its relatives Mistral, Qwen2 and Qwen3.
 
 A decoder of identical blocks: RMSNorm, causal self-attention with rotary positions (RoPE) and
-grouped queries, RMSNorm, SwiGLU. Parameter names are those of Hugging Face's Llama, so weights load
-without a mapping. `Llama(config)(tokens)` always returns logits (B, T, V); training, which needs
-them only at answer positions, calls `hidden` and applies `lm_head` to what it selects. The cache of
-decoding is in `generate.py`. Left out: dropout, biases, RoPE scaling, sliding windows.
+grouped queries, RMSNorm, SwiGLU. Parameter names are those of Hugging Face's models, so weights
+load without a mapping. `Llama(config)(tokens)` always returns logits (B, T, V); training, which
+needs them only at answer positions, calls `hidden` and applies `lm_head` to what it selects. The
+cache of decoding is in `generate.py`. Left out: dropout, sliding windows, mixtures of experts.
 
 Shapes: B batch, T time, D width, H query heads, K key/value heads, E width of a head, V vocabulary,
 S slots of the cache.
 """
 
-import functools
+import math
 import typing
 
 import torch
@@ -18,9 +18,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+# cuDNN's attention plans anew for every shape, and here nearly every batch has a new one.
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 
 class Config(typing.NamedTuple):
-    """The fields of a Hugging Face Llama `config.json` that this model uses, under their names."""
+    """The fields of a Hugging Face `config.json` that this model uses, under their names."""
 
     vocab_size: int
     hidden_size: int
@@ -28,60 +31,83 @@ class Config(typing.NamedTuple):
     num_hidden_layers: int
     num_attention_heads: int
     num_key_value_heads: int
+    head_dim: int
     max_position_embeddings: int = 2048
     rope_theta: float = 10000.0
+    rope_scaling: dict | None = None  # Llama-3's: see `rotary_frequencies`
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
-
-    @property
-    def head_dim(self):
-        return self.hidden_size // self.num_attention_heads
+    attention_bias: bool = False  # of queries, keys and values: Qwen2
+    qk_norm: bool = False  # RMSNorm of each query and key: Qwen3
 
 
-def _rotary_angles(config, positions):
-    """Return cos and sin, (B, 1, T, E) each, for integer positions (B, T).
+def rotary_frequencies(config, device=None):
+    """Return the angle that each pair of features turns from one position to the next, (E/2,).
 
-    Features i and i + E/2 of a head, a pair in Hugging Face's layout, are turned by position *
-    theta^(-2i/E); hence the angles are repeated rather than interleaved.
+    theta^(-2i/E) for pair i. Llama-3 stretches the slow ones: waves longer than the context of
+    pre-training by `factor`, waves shorter than a part of it not at all, those between gradually.
     """
-    exponents = torch.arange(0, config.head_dim, 2, device=positions.device) / config.head_dim
-    angles = positions.float()[..., None] * config.rope_theta**-exponents  # (B, T, E/2)
-    angles = torch.cat([angles, angles], dim=-1)[:, None]
-    return angles.cos(), angles.sin()
+    exponents = torch.arange(0, config.head_dim, 2, device=device) / config.head_dim
+    frequencies = config.rope_theta**-exponents
+    if config.rope_scaling is None:
+        return frequencies
+    scaling = config.rope_scaling
+    low = scaling["low_freq_factor"]
+    high = scaling["high_freq_factor"]
+    waves = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
+    kept = ((waves - low) / (high - low)).clamp(0, 1)
+    return kept * frequencies + (1 - kept) * frequencies / scaling["factor"]
 
 
-def _rotate(x, cos, sin):
-    """Turn queries or keys x (B, H, T, E) by the angles of their positions."""
+def rotate(x, cos, sin):
+    """Turn queries or keys x (B, H, T, E) by the angles of their positions.
+
+    Features i and i + E/2 of a head are a pair, as in Hugging Face's layout.
+    """
     first, second = x.chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)  # Hugging Face's rotate_half
+    turned = torch.cat([-second, first], dim=-1)
     return x * cos + turned * sin
 
 
 class Attention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
-        self.config, self.layer = config, layer
-        width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, kv_width, bias=False)
-        self.v_proj = nn.Linear(width, kv_width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.config = config
+        self.layer = layer
+        width = config.num_attention_heads * config.head_dim
+        kv_width = config.num_key_value_heads * config.head_dim
+        bias = config.attention_bias
+        self.q_proj = nn.Linear(config.hidden_size, width, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=bias)
+        self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
+        if config.qk_norm:
+            self.q_norm = nn.RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x, cos, sin, cache):
-        B, T, D = x.shape
-        q = self.q_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, H, T, E)
-        k = self.k_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, K, T, E)
-        v = self.v_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)
-        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
-        mask = None
+        B, T, _ = x.shape
+        q = self.q_proj(x).view(B, T, -1, self.config.head_dim)  # (B, T, H, E)
+        k = self.k_proj(x).view(B, T, -1, self.config.head_dim)  # (B, T, K, E)
+        v = self.v_proj(x).view(B, T, -1, self.config.head_dim).transpose(1, 2)  # (B, K, T, E)
+        if self.config.qk_norm:
+            q = self.q_norm(q)
+            k = self.k_norm(k)
+        q = rotate(q.transpose(1, 2), cos, sin)  # (B, H, T, E)
+        k = rotate(k.transpose(1, 2), cos, sin)  # (B, K, T, E)
+
+        # In decoding keys and values of earlier tokens come from the cache.
         if cache is not None:
             k, v = cache.write(self.layer, k, v)  # (B, K, S, E)
-            mask = cache.mask
-        grouped = k.size(1) != q.size(1)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
-        )
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, D))
+        if cache is None or cache.mask is None:
+            grouped = k.size(1) != q.size(1)
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        else:
+            # One token a row: the queries that share a key stand where the time would.
+            q = q.reshape(B, k.size(1), -1, self.config.head_dim)  # (B, K, H/K, E)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask)
+            y = y.reshape(B, -1, T, self.config.head_dim)  # (B, H, T, E)
+        return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, D)
 
 
 class MLP(nn.Module):
@@ -125,28 +151,34 @@ class Llama(nn.Module):
             if parameter.dim() == 2:  # the gains of RMSNorm stay at one
                 nn.init.normal_(parameter, std=0.02)
 
-    def hidden(self, parts, cache=None):
-        """Return the final hidden states (B, T, D) of each part, tokens (B, T), before the head.
+    def embed(self, tokens, positions=None):
+        """Return states (B, T, D) and the cos and sin (B, 1, T, E) of their positions."""
+        x = self.model.embed_tokens(tokens)
+        if positions is None:
+            positions = torch.arange(tokens.size(1), device=tokens.device)[None]  # (1, T)
+        angles = positions.float()[..., None] * rotary_frequencies(self.config, tokens.device)
+        angles = torch.cat([angles, angles], dim=-1)[:, None]  # (B, 1, T, E)
+        return x, angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
-        Rows are padded on the right and attention is causal, so no real token attends to a later
-        pad, and no mask is needed. The parts go through the blocks side by side: in backward a
-        block's gradients from all of them are complete before those of the block below begin, and
-        can be used and freed at once. In decoding there is one part, and a cache that knows the
-        positions of its tokens and, after the first pass, masks what lies behind them.
+    def run_block(self, block, x, cos, sin, cache=None):
+        """Return a block's output; with `recompute` only its input is kept for backward."""
+        if self.recompute:
+            kept = {"use_reentrant": False, "preserve_rng_state": False}
+            return checkpoint(block, x, cos, sin, cache, **kept)
+        return block(x, cos, sin, cache)
+
+    def hidden(self, tokens, cache=None):
+        """Return the final hidden states (B, T, D) of tokens (B, T), before the head.
+
+        Examples are padded on the right and attention is causal, so no real token attends to a
+        later pad, and no mask is needed. In decoding the cache knows the positions of the tokens
+        and, after the first pass, masks what lies behind them.
         """
-        states, angles = [], []
-        for tokens in parts:
-            positions = torch.arange(tokens.size(1), device=tokens.device)[None]
-            cos_sin = _rotary_angles(self.config, cache.positions if cache else positions)
-            states.append(self.model.embed_tokens(tokens))
-            angles.append([x.to(states[-1].dtype) for x in cos_sin])
+        x, cos, sin = self.embed(tokens, cache.positions if cache else None)
         for block in self.model.layers:
-            if self.recompute:
-                once_more = {"use_reentrant": False, "preserve_rng_state": False}
-                block = functools.partial(checkpoint, block, **once_more)
-            states = [block(x, *angle, cache) for x, angle in zip(states, angles)]
-        return [self.model.norm(x) for x in states]
+            x = self.run_block(block, x, cos, sin, cache)
+        return self.model.norm(x)
 
     def forward(self, tokens):
         """Return logits (B, T, V) of tokens (B, T); those at t score the token at t + 1."""
-        return self.lm_head(self.hidden([tokens])[0])
+        return self.lm_head(self.hidden(tokens))

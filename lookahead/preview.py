@@ -12,18 +12,16 @@ I is the prompt, O the answer, C the connector, P a fixed prefix. The loss cover
 `python -m lookahead.preview` writes the previewed data as JSONL, for any other trainer.
 """
 
-from lookahead.commands import InputError, Parser, positive, run_script, say, words
-from lookahead.files import load_tokenizer, read_rows, write_rows
-
 CONNECTOR = " The answer begins with: "
 PREFIX = "Let's solve this problem. "
 
 
 def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
-    """Return (prompt, answer) with the first m answer tokens shown in the prompt.
+    """Return (prompt, answer) with the first m answer tokens shown in the prompt (line 4).
 
     Tokens are counted in the answer alone, without BOS. A character of several byte tokens that the
-    cut would split is dropped. An answer of at most m tokens is shown whole.
+    cut would split is dropped. An answer of at most m tokens is shown whole. ValueError where the
+    tokenizer's first tokens are not the answer's beginning (it adds BOS, say), or m < 1.
 
     >>> real_preview("What is 6 * 7?", "It is 42.", 2, tokenizer)
     ('What is 6 * 7? The answer begins with: It is', 'It is 42.')
@@ -31,74 +29,105 @@ def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
     if m < 1:
         raise ValueError(f"m is {m}: a real preview shows at least one token")
     shown = tokenizer.decode(tokenizer.encode(answer)[:m])
-    while shown.endswith("\ufffd") and not answer.startswith(shown):  # not the answer's own U+FFFD
+
+    # The cut may lie inside a character; what is left of it is not text. The answer's own U+FFFD is.
+    while shown.endswith("\ufffd") and not answer.startswith(shown):
         shown = shown[:-1]
+
+    # A tokenizer that adds BOS, or changes the text, would show something else.
+    if not answer.startswith(shown):
+        raise ValueError(f"the tokenizer shows {shown!r:.60}, not the beginning of the answer")
     return prompt + connector + shown, answer
 
 
 def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):
-    """Return (prompt, answer) with the prefix shown in the prompt and put before the answer.
+    """Return (prompt, answer) with the prefix in the prompt and before the answer (line 7).
+
+    ValueError where the prefix is blank.
 
     >>> virtual_preview("What is 6 * 7?", "It is 42.", prefix="Well. ")
     ('What is 6 * 7? The answer begins with: Well. ', 'Well. It is 42.')
     """
     if not prefix.strip():
-        raise ValueError("the prefix is empty: a virtual preview needs some words to show")
+        raise ValueError("the prefix is blank: a virtual preview needs some words to show")
     return prompt + connector + prefix, prefix + answer
 
 
-# A preview's name: its function, and which options it takes. A fork adds its own here.
+# A preview's name: its function, and the options that it takes. A fork adds its own here, and an
+# option that no other preview takes below: its type, its default, its help.
 PREVIEWS = {
-    "real": (real_preview, ("m", "connector", "tokenizer")),
+    "real": (real_preview, ("m", "tokenizer", "connector")),
     "virtual": (virtual_preview, ("prefix", "connector")),
 }
+OPTIONS = {
+    "m": (int, 6, "answer tokens that a real preview shows (6: the paper)"),
+    "prefix": (str, PREFIX, f"P of a virtual preview ({PREFIX!r}: the paper's code)"),
+    "connector": (str, CONNECTOR, f"C ({CONNECTOR!r}: the paper)"),
+}
+DEFAULTS = {name: default for name, (_, default, _) in OPTIONS.items()}
 
 
-def preview_pairs(pairs, method, **options):
-    """Return (prompt, answer) pairs with one of PREVIEWS; options it does not take are ignored.
+def add_preview_options(parser):
+    """Add the options that previews take to a command line."""
+    for name, (kind, default, text) in OPTIONS.items():
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
-    >>> preview_pairs([("Hi.", "Hello.")], "virtual", prefix="Well. ", connector=" Say: ", m=None)
-    [('Hi. Say: Well. ', 'Well. Hello.')]
+
+def apply_preview(name, prompt, answer, options):
+    """Return (prompt, answer) with preview `name` of PREVIEWS, or as they are where it is None.
+
+    >>> apply_preview("virtual", "Hi.", "Hello.", {"prefix": "Well. ", "connector": " Say: "})
+    ('Hi. Say: Well. ', 'Well. Hello.')
     """
-    preview, taken = PREVIEWS[method]
-    return [preview(*pair, **{name: options[name] for name in taken}) for pair in pairs]
-
-
-def count_shown_whole(pairs, m, tokenizer):
-    """Return how many answers a real preview of m tokens gives away whole.
-
-    >>> count_shown_whole([("Hi.", "It is 42.")], 100, tokenizer)
-    1
-    """
-    return sum(len(tokenizer.encode(answer)) <= m for _, answer in pairs)
+    if name is None:
+        return prompt, answer
+    preview, taken = PREVIEWS[name]
+    return preview(prompt, answer, **{option: options[option] for option in taken})
 
 
 def main():
+    from lookahead.cli import InputError, Parser, say
+    from lookahead.files.rows import read_pair, read_rows, write_pair, write_rows
+    from lookahead.files.tokenizers import load_tokenizer
+
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("source", help="JSONL file, or a JSON array of objects")
-    add("target", help="JSONL file to write; other fields are kept as they are")
+    add("source", help="JSONL, a JSON array or CSV: rows with two fields, or chat messages")
+    add("target", help="JSONL file to write, in the shape of the source")
     add("--mode", choices=PREVIEWS, required=True, help="which preview")
-    add("--m", type=positive, default=6, help="answer tokens that a real one shows (6: the paper)")
-    add("--prefix", type=words, default=PREFIX, help="P (the paper's code: %(default)r)")
-    add("--connector", default=CONNECTOR, help="C (the paper: %(default)r)")
-    add("--tokenizer", help="SentencePiece model, for the modes that count tokens")
+    add("--tokenizer", help="tokenizer.model or tokenizer.json, for a preview that counts tokens")
     add("--prompt-field", default="question", help="default: %(default)s")
     add("--answer-field", default="answer", help="default: %(default)s")
+    add_preview_options(parser)
     args = parser.parse_args()
-    taken, fields = PREVIEWS[args.mode][1], [args.prompt_field, args.answer_field]
-    if {"m", "tokenizer"} & set(taken) and not args.tokenizer:
-        raise InputError(f"--tokenizer is missing: {args.mode} mode counts tokens and needs it.")
-    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
-    rows = read_rows(args.source, fields)
-    pairs = [[row[field] for field in fields] for row in rows]
-    if again := sum(args.connector in prompt for prompt, _ in pairs):
+    counts_tokens = "tokenizer" in PREVIEWS[args.mode][1]
+    if counts_tokens and not args.tokenizer:
+        raise InputError(f"--tokenizer is missing: mode {args.mode} counts tokens.")
+    tokenizer = load_tokenizer(args.tokenizer) if counts_tokens else None
+
+    # Each row keeps its shape and its other fields.
+    fields = (args.prompt_field,), (args.answer_field,)
+    rows = []
+    whole = 0
+    again = 0
+    for place, row in read_rows(args.source):
+        pair = read_pair(row, fields, place)
+        options = vars(args) | {"tokenizer": tokenizer}
+        try:
+            prompt, answer = apply_preview(args.mode, pair.prompt, pair.answer, options)
+        except ValueError as error:
+            raise InputError(f"{place}: {error}.") from None
+        rows.append(write_pair(row, fields, prompt, answer))
+        whole += prompt.endswith(args.connector + answer)
+        again += args.connector in pair.prompt
+
+    if again:
         say(f"{args.source}: {again} prompts have the connector already; were they previewed?")
-    previewed = preview_pairs(pairs, args.mode, **(vars(args) | {"tokenizer": tokenizer}))
-    write_rows(args.target, [row | dict(zip(fields, pair)) for row, pair in zip(rows, previewed)])
-    whole = count_shown_whole(pairs, args.m, tokenizer) if "m" in taken else 0
+    write_rows(args.target, rows)
     say(f"{len(rows)} rows written to {args.target}; {whole} answers were shown whole.")
 
 
 if __name__ == "__main__":
+    from lookahead.cli import run_script
+
     run_script(main)

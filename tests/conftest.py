@@ -5,9 +5,11 @@ import pathlib
 import pytest
 import torch
 
-from lookahead import commands, toy
+from lookahead.cli import run_script
+from lookahead.files.rows import write_rows
+from lookahead.files.tokenizers import load_tokenizer
 from lookahead.model import Config, Llama
-from lookahead.seed import train_tokenizer
+from lookahead.toy import aligned, train_tokenizer, world
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
 TEXTS = [
@@ -24,8 +26,6 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def llama2_tokenizer():
-    from lookahead.files import load_tokenizer
-
     path = SHARED / "data" / "llama2-tokenizer.model"
     if not path.exists():
         pytest.skip("the Llama-2 tokenizer is not here")
@@ -40,41 +40,35 @@ def gsm8k():
     return folder
 
 
-def tiny(vocab_size=97, kv_heads=2, tied=False, layers=2):
-    """A small random Llama whose logits are far from uniform."""
+def tiny(vocab_size=97, kv_heads=2, layers=2, **settings):
+    """A small random model whose logits are far from uniform."""
     torch.manual_seed(0)
-    config = Config(vocab_size, 32, 48, layers, 4, kv_heads, 128, tie_word_embeddings=tied)
-    model = Llama(config)
+    model = Llama(Config(vocab_size, 32, 48, layers, 4, kv_heads, 8, 128, **settings))
     for parameter in model.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
 
 
 @pytest.fixture
-def tiny_world(monkeypatch):
-    """A toy world of few rows and an even smaller model, for runs of a second."""
-    monkeypatch.setattr(toy, "ROWS", {"copy": 64, "chat": 400, "align": 64, "train": 48})
-    monkeypatch.setitem(toy.CONFIG, "hidden_size", 32)
-    monkeypatch.setitem(toy.CONFIG, "intermediate_size", 32)
+def chat_model(tmp_path, tokenizer):
+    """Options of a task with eight rows and a small random model in a directory."""
+    folder = tmp_path / "model"
+    model = tiny(tokenizer.size, kv_heads=4)
+    aligned.write_files(folder, model.config, tokenizer)
+    aligned.save(folder, model, {"method": "aligned"}, [], folder)
+    text = "It is {}, the door, the lamp and the boat."
+    names = ("prompt", "answer", "riddle", "solution")
+    write_rows(tmp_path / "rows.jsonl", [dict.fromkeys(names, text.format(i)) for i in range(8)])
+    options = ["--task", "chat", "--model", folder, "--template", "llama-2"]
+    return [*options, "--data", tmp_path / "rows.jsonl"]
 
 
 @pytest.fixture
-def complaint(capsys, monkeypatch):
-    """Run a script's main with arguments; return its one sentence, having checked the status."""
-
-    def run(main, *arguments):
-        from lookahead.commands import run_script
-
-        monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            run_script(main)
-        assert stop.value.code == 2
-        shown = capsys.readouterr().err
-        *progress, sentence = shown.splitlines()
-        assert sentence.startswith("error: ") and "error: " not in "".join(progress)
-        return sentence
-
-    return run
+def tiny_world(monkeypatch):
+    """A toy world of few rows and an even smaller model, for runs of a second."""
+    monkeypatch.setattr(world, "ROWS", {"copy": 64, "chat": 400, "align": 64, "train": 48})
+    for name, value in (("hidden_size", 32), ("intermediate_size", 32), ("head_dim", 8)):
+        monkeypatch.setitem(aligned.SHAPE, name, value)
 
 
 @pytest.fixture
@@ -83,7 +77,22 @@ def script(monkeypatch):
 
     def run(main, *arguments):
         monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
-        monkeypatch.setattr(commands, "quiet", False)
         main()
+
+    return run
+
+
+@pytest.fixture
+def complaint(capsys, monkeypatch):
+    """Run a script's main with arguments; return its one sentence, having checked the status."""
+
+    def run(main, *arguments):
+        monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            run_script(main)
+        assert stop.value.code == 2
+        *progress, sentence = capsys.readouterr().err.splitlines()
+        assert sentence.startswith("error: ") and "error: " not in "".join(progress)
+        return sentence
 
     return run

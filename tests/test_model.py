@@ -1,41 +1,57 @@
-"""Chapter 4: logits equal transformers' Llama, and padding changes nothing."""
+"""Chapter 4: logits equal transformers' for every shape of model, and padding changes nothing."""
 
 import pytest
 import torch
-from conftest import tiny
 
-CASES = [{}, {"kv_heads": 4}, {"kv_heads": 1, "tied": True}, {"layers": 3, "vocab_size": 50}]
+from lookahead.files.checkpoint import describe
+from lookahead.model import Config, Llama
+
+BASE = Config(97, 32, 48, 2, 4, 2, 8, 128)
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA3["original_max_position_embeddings"] = 32
+SHAPES = {
+    "llama": BASE._replace(num_key_value_heads=4),
+    "llama, grouped": BASE._replace(rope_theta=500.0, rms_norm_eps=1e-3),
+    "llama, tied, one key": BASE._replace(num_key_value_heads=1, tie_word_embeddings=True),
+    "llama 3": BASE._replace(rope_scaling=LLAMA3),
+    "qwen2": BASE._replace(attention_bias=True, rope_theta=1e6),
+    "qwen3": BASE._replace(qk_norm=True, head_dim=16, tie_word_embeddings=True),
+}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_logits_equal_transformers(case):
+def random_model(config):
+    """Return a model whose logits are far from uniform; no gain is one and no bias zero."""
+    torch.manual_seed(0)
+    model = Llama(config)
+    for parameter in model.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def assert_equal_logits(model, peer_config):
+    """Give transformers' model of a configuration our weights, and compare."""
     transformers = pytest.importorskip("transformers")
-    model = tiny(**case)
-    fields = model.config._asdict()
-    peer = transformers.LlamaForCausalLM(transformers.LlamaConfig(**fields)).eval()
-    missing = peer.load_state_dict(model.state_dict(), strict=True)
-    assert not missing.missing_keys and not missing.unexpected_keys
-    tokens = torch.randint(0, model.config.vocab_size, (4, 19))
-    mask = torch.arange(19) < torch.tensor([[19], [11], [3], [1]])
+    peer = transformers.AutoModelForCausalLM.from_config(peer_config).eval()
+    peer.load_state_dict(model.state_dict(), strict=True)
+    tokens = torch.randint(model.config.vocab_size, (3, 100))
+    mask = torch.arange(100) < torch.tensor([[100], [61], [1]])
     with torch.no_grad():
-        theirs = peer(tokens, attention_mask=mask.long()).logits
         ours = model(tokens)
-    assert ours.shape == (4, 19, model.config.vocab_size)
+        theirs = peer(tokens, attention_mask=mask.long()).logits
     assert ours.std() > 0.1
     torch.testing.assert_close(ours[mask], theirs[mask], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_equal_transformers(shape):
+    transformers = pytest.importorskip("transformers")
+    config = SHAPES[shape]
+    assert_equal_logits(random_model(config), transformers.AutoConfig.for_model(**describe(config)))
+
+
 def test_what_stands_right_of_a_row_does_not_matter():
-    model = tiny()
+    model = random_model(BASE)
     tokens = torch.randint(1, 97, (3, 12))
     other = tokens.clone()
     other[:, 7:] = 0
     torch.testing.assert_close(model(tokens)[:, :7], model(other)[:, :7])
-
-
-def test_a_tied_head_is_one_parameter():
-    model = tiny(tied=True)
-    assert model.lm_head.weight is model.model.embed_tokens.weight
-    assert sum(p.numel() for p in model.parameters()) + 97 * 32 == sum(
-        p.numel() for p in tiny().parameters()
-    )

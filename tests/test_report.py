@@ -1,167 +1,113 @@
-"""Tables and pictures."""
+"""The report: means over seeds, comparisons with vanilla, and files that hold together."""
 
+import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from lookahead.intervals import wilson
-from lookahead.report import as_text, bar_chart
-from lookahead.tables import (
-    ablations,
-    beside_paper,
-    curve_table,
-    curves,
-    rate_table,
-    summarise,
-    verdicts,
-)
+from lookahead.report.intervals import wilson
+from lookahead.report.pictures import HEIGHT, bar_chart
+from lookahead.report.report import opening, print_report, write_report
+from lookahead.report.tables import OTHERS, RATES, summarise, table
 
 
-def test_no_data():
-    assert rate_table(summarise([SEED]), ["jsr"])[1] == ["base", "no data", ""]
+def estimate(value, half=0.0):
+    return {"value": value, "n": 9, "low": value - half, "high": value + half}
 
 
-def test_text_table_is_aligned():
-    lines = as_text([["", "RSR"], ["vanilla", "5.0"], ["seed", "100.0"]]).split("\n")
-    assert lines == ["           RSR", "vanilla    5.0", "seed     100.0"]
+def run(name, safe=50, kl_1=1.0, **fields):
+    """A run of results.json; `safe` of 100 harmful requests are answered safely."""
+    pairs = {"tuned_aligned": [kl_1, 0.5], "tuned_aligned_half": [0.1, None], "count": [9, 1]}
+    pairs |= {"aligned_tuned": [2 * kl_1, 1.0], "aligned_tuned_half": [0.2, None]}
+    made = {"name": name, "method": name, "seed": 0, "recipe": {"lr": 1}, "data": {"sha256": "a"}}
+    made |= {"rsr": wilson(safe, 100), "jsr": None, "utility": wilson(1, 2), "blank": None}
+    made |= {"kl": {"harmful": pairs}, "test_loss": estimate(2.0, 0.5), "test_loss_positions": None}
+    made |= {"seconds_per_epoch": 2.0, "examples": 48, "left_out": 0, "blank_rows": 0}
+    return made | {"shown_whole": None, "rewritten": None} | fields
 
 
-def figure(value, low=None, high=None):
-    low, high = (value if end is None else end for end in (low, high))
-    return {"value": value, "n": 9, "low": low, "high": high}
+TRAINED = ("recipe", "data", "seed", "seconds_per_epoch", "examples", "shown_whole", "rewritten")
+ALIGNED = {key: value for key, value in run("aligned", 90, kl={}).items() if key not in TRAINED}
+VANILLA = run("vanilla")
+PROMPTS = {"system": "Be brief.", "safety_system": ""}
+
+
+def cells(rows, columns):
+    """The cells of a table below its head and its rule."""
+    lines = table(rows, columns).split("\n")[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_seeds_of_one_name_are_one_row():
+    _, real = summarise([ALIGNED, run("real", 0, kl_1=1.0), run("real", 100, kl_1=2.0, seed=1)])
+    assert len(real["runs"]) == 2 and real["rsr"]["value"] == 0.5 and real["jsr"] is None
+    assert (real["rsr"]["low"], real["rsr"]["high"]) == (0, 1)
+    first = real["harmful", "tuned_aligned", 1]
+    assert first == pytest.approx({"value": 1.5, "n": 9, "low": 0, "high": 1.5 + 12.71 / 2})
+    assert real["harmful", "tuned_aligned", 2] == estimate(0.5) | {"n": 1}  # has no interval
+
+
+def test_main_table():
+    slow = run("virtual", 10, seconds_per_epoch=3.0)
+    rows = summarise([ALIGNED, VANILLA, run("real", 90, kl_1=0.1), slow])
+    assert "JSR" not in table(rows, RATES) and "KL 1 task" not in table(rows, OTHERS)
+    rates = ["90.0 [83, 94]", "50.0 [40, 60]", "90.0 [83, 94] ▲", "10.0 [6, 17] ▼"]
+    assert [line[1] for line in cells(rows, RATES)] == rates
+    kl_1, speed = zip(*(line[2:] for line in cells(rows, OTHERS)))
+    assert kl_1 == ("", "1.000 ±0.100", "0.100 ±0.100 ▼", "1.000 ±0.100")
+    assert speed == ("", "2.0 1.00×", "2.0 1.00×", "3.0 1.50×")
+
+
+@pytest.mark.parametrize("other", [{"recipe": {"lr": 2}}, {"data": {"sha256": "b"}}])
+def test_unequal_recipe_or_data_are_not_compared(other):
+    rows = summarise([ALIGNED, VANILLA, run("real", 90, **other)])
+    assert cells(rows, {"rsr": "RSR"})[2] == ["real", "90.0 [83, 94]"]
+    assert "equal recipe and data: real." in opening(PROMPTS, rows)
+    base = run("other", 95, method="vanilla", **other)
+    rows = summarise([ALIGNED, VANILLA, base, run("real", 50, **other)])
+    assert cells(rows, {"rsr": "RSR"})[3] == ["real", "50.0 [40, 60] ▼"]
+
+
+def test_sentences():
+    runs = [ALIGNED | {"rsr": wilson(40, 100)}, VANILLA, run("real", 90, shown_whole=7)]
+    runs += [run("sdft", 10, blank={"rsr": 3, "jsr": 1}, rewritten=0.5, left_out=2)]
+    text = opening(PROMPTS, summarise(runs))
+    assert "better than vanilla: real (RSR)." in text and "worse than vanilla: sdft (RSR)." in text
+    assert "n: RSR 100, utility 2." in text and "'Be brief.'" in text and "to lose" in text
+    assert "real: 7 of 48 answers" in text and "sdft: 4 blank completions" in text
+    assert "sdft: 50.0% of" in text and "sdft: 2 training rows" in text
+    assert "- vanilla: " not in text
 
 
 def test_bar_heights_are_the_means(tmp_path):
-    series = {"vanilla": {"first": figure(4.0, 3, 5), "second": figure(2.0)}}
-    series["<real>"] = {"first": figure(1.0, 0.5, 1.5), "third": figure(0.0)}
-    bar_chart(tmp_path / "kl.svg", {"KL": series, "again": series})
-    shapes = ElementTree.parse(tmp_path / "kl.svg").getroot()
-    bars = [s for s in shapes if s.tag.endswith("rect")][3:]  # after the ground and the legend
-    heights = [float(bar.get("height")) for bar in bars]
-    assert heights == [pytest.approx(220 / 5 * mean, abs=0.1) for mean in (4, 1, 2, 0)] * 2
-    texts = [s.text for s in shapes if s.tag.endswith("text")]
-    assert "<real>" in texts and "5" in texts  # the scale holds the interval
-    assert texts.count("first") == texts.count("third") == 2
+    bars = {"vanilla": {"1": estimate(4.0, 1), "2": estimate(2.0)}, "<real>": {"1": estimate(1.0)}}
+    bar_chart(tmp_path / "kl.svg", {"KL": bars, "again": bars}, 100)
+    shapes = list(ElementTree.parse(tmp_path / "kl.svg").iter())
+    ends = [float(shape.get("d").split("V")[1]) for shape in shapes if "V" in shape.get("d", "")]
+    # A bar and its interval: vanilla, <real>; then vanilla in the second group.
+    assert ends == [pytest.approx(-HEIGHT / 5 * end, abs=0.1) for end in (4, 5, 1, 1, 2, 2)] * 2
+    texts = [shape.text for shape in shapes]
+    assert "■ <real>" in texts and "500" in texts and texts.count("1") == 2
 
 
-def run(name, seed=0, method="real", rsr=1, kl=1.0, **fields):
-    """A run of results.json, its rates of 100 prompts."""
-    kls = {"tuned_seed": [kl], "tuned_seed_half": [0.1], "count": [9]}
-    kls |= {"seed_tuned": [2 * kl], "seed_tuned_half": [None]}
-    figures = {key: wilson(1, 2) for key in ("utility", "refusal_phrase", "over_refusal")}
-    figures |= {"rsr": wilson(rsr, 100), "jsr": None, "kl": {"harmful": kls, "task": kls}}
-    figures |= {"name": f"{name}-seed{seed}", "method": method, "seed": seed, "lr": 0.1}
-    return (
-        figures
-        | {"seconds_per_epoch": 2.0, "m": None, "loss_before": [1.0, 2.0]}
-        | fields
-        | {"loss_after": [0.5, 0.25]}
-    )
-
-
-SEED = run("base", method="seed", kl=0.0, lr=None, seconds_per_epoch=None, loss_before=None)
-
-
-def test_summary_over_seeds():
-    runs = [SEED, run("real-m6-lr0.1", 0, rsr=0, kl=1.0), run("real-m6-lr0.1", 2, rsr=100, kl=2.0)]
-    _, row = summarise(runs)
-    assert row["label"] == "real-m6-lr0.1" and len(row["runs"]) == 2 and row["seconds"] == 2.0
-    assert row["rsr"]["value"] == 0.5 and row["jsr"] is None
-    pictures = curves([row])
-    assert list(pictures) == ["kl", "kl-task", "loss"]
-    (before, after), (forth, _), (_, back) = (pictures[k] for k in ("loss", "kl", "kl-task"))
-    assert "before" in before and "after" in after
-    label = "real-m6-lr0.1"
-    assert pictures["loss"][before][label] == {
-        1: figure(1) | {"n": None},
-        2: figure(2) | {"n": None},
-    }
-    forth_1 = pictures["kl"][forth][label][1]
-    assert "KL(tuned || seed)" in forth and "KL(seed || tuned)" in back
-    assert forth_1 == pytest.approx(figure(1.5, 0, 1.5 + 12.71 / 2))
-    assert pictures["kl-task"][back][label][1]["value"] == 3.0
-    assert curve_table(pictures["loss"][after])[1][2:] == ["0.500", "0.250"]
-
-
-def test_bars_show_position_1():
-    series = {"a": {1: figure(2.0)}, "b": {1: figure(0.5), 2: figure(1.0)}, "c": {1: figure(0.0)}}
-    assert curve_table(series) == [
-        ["position", "1 as a bar", "1", "2"],
-        ["a", "█" * 10, "2.000"],
-        ["b", "██        ", "0.500", "1.000"],
-        ["c", "▏         ", "0.000"],
-    ]
-
-
-def test_better_and_worse_than_vanilla_are_marked_alike():
-    runs = [SEED, run("vanilla", method="vanilla", rsr=50), run("real-m6", m=6, rsr=90)]
-    runs += [run("virtual", method="virtual", rsr=10, seconds_per_epoch=3.0)]
-    runs += [run("real-m6-lr0.2", m=6, rsr=0, lr=0.2)]  # has no vanilla beside it
-    rows = summarise(runs)
-    table = rate_table(rows, ["rsr"])
-    assert [line[1][-1] for line in table[1:]] == ["]", "]", "▲", "▼", "]"]
-    assert [line[-1] for line in table[1:]] == ["", "2 1.00×", "2 1.00×", "3 1.50×", "2"]
-    assert verdicts(rows) == [
-        "Significantly better than vanilla: real-m6 (RSR).",
-        "Significantly worse than vanilla: virtual (RSR).",
-        "Not compared, for want of a vanilla run like them: real-m6-lr0.2.",
-    ]
-
-
-def test_the_papers_figures_stand_beside():
-    runs = [SEED | {"name": "seed"}, run("vanilla", method="vanilla"), run("real-m6", m=6)]
-    runs += [run("real-m4", m=4), run("virtual-prefixWell", method="virtual")]
-    rows = summarise(runs)
-    table = [beside_paper(line, "gsm8k") for line in rate_table(rows, ["rsr"])]
-    assert table[0][-4:] == ["paper: RSR", "paper: JSR", "paper: utility", "paper: s/epoch"]
-    assert table[1][-4:] == ["99.39", "90.30", "26.69", ""]
-    assert table[3][-4:] == ["98.48", "60.61", "38.21", "286"]
-    assert table[4][-4:] == table[5][-4:] == [""] * 4
-    rows = summarise([SEED, run("vanilla-lora16", method="vanilla"), run("virtual-dtypebfloat16")])
-    table = [beside_paper(line, "gsm8k") for line in rate_table(rows, ["rsr"])]
-    assert table[2][-4:] == [""] * 4 and table[3][-4] == "99.39"
-
-
-def test_a_judges_column_is_there_when_any_run_has_scores():
-    runs = [SEED, run("vanilla", method="vanilla"), run("vanilla", seed=1, method="vanilla")]
-    runs[1]["rsr_judged"] = wilson(3, 4)
-    assert summarise(runs)[1]["rsr_judged"]["value"] == 0.75
-
-
-def test_ablations():
-    runs = [SEED, run("vanilla", method="vanilla"), run("vanilla-lr0.2", method="vanilla", lr=0.2)]
-    runs += [run(f"real-m{m}", m=m, rsr=10 * m) for m in (1, 2, 4)]
-    runs += [run("real-m4-lr0.2", m=4, lr=0.2)]
-    runs += [run(p, method="virtual", prefix=p) for p in "ab"]
-    rows = summarise(runs)[1:]
-    ((title, bars),) = ablations(rows, "m").items()
-    assert title == "real, percent by m" and list(bars) == ["RSR", "utility"]  # JSR has no data
-    assert list(bars["RSR"]) == ["vanilla", "1", "2", "4"]
-    assert [bar["value"] for bar in bars["RSR"].values()] == [0.01, 0.1, 0.2, 0.4]
-    assert bars["RSR"]["4"] == rows[4]["rsr"]
-    (_, bars), (title, _) = ablations(rows, "lr").items()
-    assert title == "real-m4, percent by lr" and list(bars["RSR"]) == ["0.1", "0.2"]
-    (bars,) = ablations(rows, "prefix").values()
-    assert list(bars["RSR"]) == ["vanilla", "'a'", "'b'"]
-    assert ablations(rows, "connector") == {}
-
-
-def test_pictures_of_uneven_rows(tmp_path):
-    """A judge may have scored some rows only, and a connector may be blank."""
-    runs = [SEED]
-    for method in ("vanilla", "virtual"):
-        for lr in (0.1, 0.2):
-            runs.append(run(f"{method}-lr{lr}", method=method, lr=lr))
-            runs[-1]["rsr_judged"] = wilson(1, 4) if method == "virtual" else None
-    runs += [run(f"real-{c}", connector=c, rsr=40) for c in (" So: ", "")]
-    rows = summarise(runs)[1:]
-    panels = ablations(rows, "lr")
-    assert [list(bars) for bars in panels.values()] == [
-        ["RSR", "utility"],
-        ["RSR", "utility", "RSR, judge"],
-    ]
-    bar_chart(tmp_path / "lr.svg", panels, 100)
-    shapes = ElementTree.parse(tmp_path / "lr.svg").getroot()
-    assert len([s for s in shapes if s.tag.endswith("rect")]) == 1 + 3 + 2 * 2 + 2 * 3
-    (bars,) = ablations(rows, "connector").values()
-    assert list(bars["RSR"]) == ["vanilla", "' So: '", "''"]
+def test_report_without_some_parts_holds_together(tmp_path, capsys):
+    positions = {"mean": [1.0, 2.0], "half": [0.1, 0.2], "count": [9, 9]}
+    runs = [ALIGNED, VANILLA | {"test_loss_positions": positions}, run("real"), run("real", seed=1)]
+    turns = [{"content": "Be good."}, {"content": "Why?"}, {"content": "a\n|<s>"}]
+    (tmp_path / "completions").mkdir()
+    for name in ("aligned", "vanilla-seed0", "real-seed0", "real-seed1"):
+        path = tmp_path / "completions" / f"{name}-safety.json"
+        path.write_text(json.dumps({"results": [turns]}))
+    write_report(tmp_path, PROMPTS | {"runs": runs})
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    # All lines of a table have as many cells as its head.
+    tables = [part.split("\n") for part in text.split("\n\n") if part.startswith("| ")]
+    assert len(tables) == 5 and all(set(table[1]) <= set("| -") for table in tables)
+    assert all(len({line.count("|") for line in table}) == 1 for table in tables)
+    # Task pairs were not measured; utility was not saved.
+    assert {path.stem for path in tmp_path.glob("*.svg")} == {"rates", "kl", "test-loss"}
+    assert all(f"![{name}]({name}.svg)" in text for name in ("rates", "kl", "test-loss"))
+    assert '"Why?"\n\n- aligned: "a\\n|&lt;s&gt;"\n- vanilla: ' in text
+    assert text.count("- real: ") == 1  # of its first seed
+    print_report(tmp_path, PROMPTS | {"runs": runs})
+    assert capsys.readouterr().out.split("\n\n")[:2] == text.split("\n\n")[1:3]

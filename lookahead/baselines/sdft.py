@@ -1,12 +1,12 @@
 """SDFT, self-distillation fine-tuning (arXiv 2402.13669): a baseline that the paper compares with.
 
-The seed model rewrites each training answer in its own words, given the question and the answer;
+The aligned model rewrites each training answer in its own words, given the question and the answer;
 then vanilla training takes the rewrites, which lie closer to what the model says anyway. Where a
 rewrite went wrong the original answer stays. The request below is ours, in the sense of that
 work's; the filter is theirs, and drops unfinished rewrites too. Left out: sampling.
 """
 
-from lookahead.chat import decode, encode_chat
+from lookahead.cli import say
 from lookahead.generate import generate
 
 GIVE_AWAYS = ("reference answer", "your response", "my response", "your own response",
@@ -34,25 +34,35 @@ def is_kept(rewrite, answer, task):
     return bool(rewrite and not spoken and task.keeps(rewrite, answer))
 
 
-def rewrite_answers(model, tokenizer, template, system, pairs, task, token_budget):
-    """Return the pairs with the seed model's rewrites, and the share of rewrites that were kept.
+def rewrite_answers(pairs, model, chat, task, fits, token_budget):
+    """Return the pairs with the aligned model's rewrites, and {"rewritten": the share kept}.
 
     As many requests are answered at a time as have room in a cache of twice `token_budget` tokens.
+    `fits` says whether a pair is short enough to be trained on.
     """
-    context, limit, requests = model.config.max_position_embeddings, task.max_new_tokens, {}
-    for i, (prompt, answer) in enumerate(pairs):
-        request = REQUEST.format(prompt=prompt, answer=answer)
-        ids, _ = encode_chat(tokenizer, template, system, request)
-        if len(ids) < context:  # else there is no room for a rewrite
+    context = model.config.max_position_embeddings
+    limit = task.max_new_tokens
+
+    # Ask where there is room for an answer.
+    requests = {}
+    for i, pair in enumerate(pairs):
+        request = REQUEST.format(prompt=pair.prompt, answer=pair.answer)
+        ids, _ = chat.encode(request, system=pair.system)
+        if len(ids) < context:
             requests[i] = ids
     asked = list(requests.values())
     rows = max(1, 2 * token_budget // (max(map(len, asked), default=0) + limit))
-    written = generate(model, asked, tokenizer.eos_id(), limit, rows, "sdft: rewrite answers")
-    result, kept = list(pairs), 0
+    written = generate(model, asked, chat.end_id, limit, rows, "sdft: rewrite answers")
+
+    # Keep the rewrites that are finished and pass the filter.
+    result = list(pairs)
+    kept = 0
     for (i, request), ids in zip(requests.items(), written):
+        rewrite = chat.decode(ids).strip()
         finished = len(ids) < min(limit, context - len(request))
-        (prompt, answer), rewrite = pairs[i], decode(tokenizer, ids).strip()
-        if finished and is_kept(rewrite, answer, task):
-            result[i] = (prompt, rewrite)
+        changed = pairs[i]._replace(answer=rewrite)
+        if finished and is_kept(rewrite, pairs[i].answer, task) and fits(changed):
+            result[i] = changed
             kept += 1
-    return result, kept / len(pairs)
+    say(f"sdft: {kept / len(pairs):.1%} of the rewrites replace answers")
+    return result, {"rewritten": kept / len(pairs)}

@@ -1,0 +1,171 @@
+"""What bf16 weights learn, by where their fp32 master starts, and what a bf16 file keeps of it.
+
+    python bench/bf16.py --model DIR --template smollm2 --data train.jsonl --test test.jsonl
+    python bench/bf16.py ... --steps 16 --lr 2e-5 --beta1 0.5 --test-rows 48
+    python bench/bf16.py ... --ways lora-merged --lr 2e-4
+    python bench/bf16.py ... --compute float32     a CPU without bf16 instructions
+
+Each way fine-tunes the model on the same rows of GSM8K in the same order, lr falling to zero:
+- fp32: fp32 weights throughout, from the weights that bf16 holds.
+- grid: bf16 weights with a master that starts at them, the usual way.
+- kept: bf16 weights with a master that is the file's numbers, for fp32 and fp16 files.
+- random: bf16 weights whose master starts anywhere that rounds to them.
+- lora-merged: bf16 weights, frozen, with adapters of fp32, rank 16; the master is their sum.
+
+Printed are the training loss (nats a token), as it went, in at most eight means over equally many
+steps, and three test losses: of the fp32 master, of the master rounded to bf16 to nearest, and at
+random. All three are computed in fp32. *Kept* is the share of the master's update, along its
+direction, that is in what was rounded. With `--compute float32` the weights are bf16 all the same,
+and only products and activations are not.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import train
+from lookahead import one_gpu
+from lookahead.batches import Example
+from lookahead.chat import Chat
+from lookahead.files import checkpoint
+from lookahead.files.tokenizers import load_tokenizer
+from lookahead.losses import answer_losses
+from lookahead.one_gpu.split_adamw import join, round_at_random
+from lookahead.tasks import TASKS, Recipe, read_pairs
+from lookahead.templates import TEMPLATES
+
+TOKEN_BUDGET = 2048
+WAYS = ["fp32", "grid", "kept", "random", "lora-merged"]
+
+
+def parse_arguments():
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    add = parser.add_argument
+    add("--model", type=pathlib.Path, required=True, help="directory in Hugging Face layout")
+    add("--template", choices=TEMPLATES, required=True)
+    add("--data", required=True, help="training rows of GSM8K")
+    add("--test", required=True, help="test rows of GSM8K")
+    add("--ways", nargs="+", choices=WAYS, default=WAYS[:4], help="(all but lora-merged)")
+    add("--steps", type=int, default=6, help="(%(default)s)")
+    add("--rows", type=int, default=16, help="of a step (%(default)s)")
+    add("--test-rows", type=int, default=32, help="(%(default)s)")
+    add("--lr", type=float, default=1e-4, help="(%(default)s)")
+    add("--beta1", type=float, default=0.9, help="(%(default)s)")
+    add("--compute", choices=["bfloat16", "float32"], default="bfloat16", help="(%(default)s)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args()
+
+
+def read_examples(path, number, args):
+    """Return the first examples of a file that have at most 512 tokens."""
+    task = TASKS["gsm8k"]
+    chat = Chat(load_tokenizer(args.model), TEMPLATES[args.template], task.system)
+    pairs = read_pairs(path, task)[: 2 * number]
+    examples = [Example(*chat.encode(pair.prompt, pair.answer)) for pair in pairs]
+    return [example for example in examples if len(example.ids) <= 512][:number]
+
+
+def compute_in_float32():
+    """Let layers compute in fp32 with the values of their bf16 weights."""
+
+    def linear(self, x):
+        return F.linear(x, self.weight.float(), None if self.bias is None else self.bias.float())
+
+    def norm(self, x):
+        return F.rms_norm(x, self.normalized_shape, self.weight.float(), self.eps)
+
+    nn.Linear.forward = linear
+    nn.RMSNorm.forward = norm
+    nn.Embedding.forward = lambda self, tokens: F.embedding(tokens, self.weight).float()
+
+
+@torch.no_grad()
+def copies(model, optimizer=None):
+    """Return {name: copy of the fp32 master} of a model's parameters."""
+    masters = {}
+    for name, weight in model.named_parameters():
+        if optimizer:
+            masters[name] = join(weight, optimizer.state[weight]["rest"])
+        else:
+            masters[name] = weight.to(torch.float32, copy=True)
+    return masters
+
+
+def fine_tune(way, examples, args):
+    """Return the model in fp32, its masters before and after training, and the losses of steps."""
+    model = checkpoint.load(args.model, args.device, torch.bfloat16)
+    recipe = Recipe(epochs=1, batch_size=args.rows, lr=args.lr, beta1=args.beta1)
+    optimizer = None
+    if way == "fp32":
+        model.float()
+    elif way != "lora-merged":
+        optimizer = one_gpu.SplitAdamW(model.parameters(), (recipe.beta1, recipe.beta2))
+    if way in ("kept", "random"):
+        file = checkpoint.read_weights(args.model)
+        rounded = ((name, tensor.bfloat16()) for name, tensor in file)
+        one_gpu.fill_masters(optimizer, model, file if way == "kept" else rounded, seed=0)
+
+    before = copies(model, optimizer)
+    if way == "lora-merged":
+        one_gpu.add_lora(model, 16, seed=0)
+    forward = one_gpu.one_backward if optimizer else train.micro_losses
+    log = train.train(model, examples, recipe, 0, way, TOKEN_BUDGET, optimizer=optimizer,
+                      forward=forward)  # fmt: skip
+    if way == "lora-merged":
+        one_gpu.merge_lora(model.float(), seed=0)  # in fp32, where nothing is rounded
+    after = copies(model, optimizer)
+    return model.float(), before, after, [row["loss"] for row in log]
+
+
+def test_loss(model, weights, examples):
+    """Return the mean loss of the examples' answer tokens under the weights, in nats."""
+    for name, weight in model.named_parameters():
+        weight.data.copy_(weights[name])
+    return torch.cat(answer_losses(model, examples, TOKEN_BUDGET)).mean().item()
+
+
+def share_kept(before, after, saved):
+    """Return the share of the update that a bf16 copy has along the update's direction."""
+    kept = total = 0.0
+    for name in after:
+        update = (after[name] - before[name]).double()
+        held = saved[name].double() - before[name].bfloat16().double()
+        kept += (update * held).sum().item()
+        total += update.square().sum().item()
+    return kept / total
+
+
+def main():
+    args = parse_arguments()
+    if args.compute == "float32":
+        compute_in_float32()
+    examples = read_examples(args.data, args.steps * args.rows, args)
+    tests = read_examples(args.test, args.test_rows, args)
+    print(f"{args.steps} steps of {args.rows} rows, lr {args.lr}, beta1 {args.beta1}, "
+          f"{len(tests)} test rows, {args.compute}\n")  # fmt: skip
+    print("| way | training loss | master | to nearest | kept | at random | kept |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for way in args.ways:
+        model, before, after, losses = fine_tune(way, examples, args)
+        size = -(-len(losses) // 8)  # rounded up
+        stretches = [losses[i : i + size] for i in range(0, len(losses), size)]
+        generator = torch.Generator(args.device).manual_seed(0)
+        nearest = {name: tensor.bfloat16() for name, tensor in after.items()}
+        rounded = {name: round_at_random(tensor, generator) for name, tensor in after.items()}
+        cells = [way, " ".join(f"{sum(part) / len(part):.3f}" for part in stretches)]
+        cells.append(f"{test_loss(model, after, tests):.3f}")
+        for saved in (nearest, rounded):
+            cells.append(f"{test_loss(model, saved, tests):.3f}")
+            cells.append(f"{share_kept(before, after, saved):.0%}")
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The ground floor: what every command line shares.
+
+A user's mistake is an `InputError` and ends in one sentence on standard error and exit status 2,
+without a traceback. Whatever takes over five seconds shows its progress. This file imports torch
+only where a command asks for the machine, so the preview alone needs no torch.
+"""
+
+import argparse
+import re
+import sys
+import time
+
+
+class InputError(Exception):
+    """A mistake in what the user gave: file, line, field or option, and what to do about it."""
+
+
+def say(words):
+    """Tell something on standard error."""
+    print(words, file=sys.stderr)
+
+
+def run_script(main):
+    """Call `main()`; end with status 2 after a user's mistake, with 130 after Ctrl-C."""
+    sys.stdout.reconfigure(errors="replace")  # where the terminal has no ▲ or █
+    try:
+        main()
+    except InputError as error:
+        sentence, status = f"error: {error}", 2
+    except RuntimeError as error:
+        if not re.search("(out of|enough|allocate) memory", str(error)):  # GPU, CPU
+            raise
+        mend = "train.py: a smaller --token-budget, or --lora; evaluate.py: --batch-size"
+        sentence, status = f"error: the device is out of memory ({mend}).", 2
+    except KeyboardInterrupt as stop:
+        sentence, status = f"stopped{stop}", 130
+    else:
+        return
+    print(f"\r\033[K{sentence}" if sys.stderr.isatty() else sentence, file=sys.stderr)
+    sys.exit(status)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one sentence too."""
+
+    def __init__(self, description):
+        as_written = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=as_written)
+
+    def error(self, message):
+        raise InputError(f"{message}; see --help.")
+
+
+def add_machine_options(parser):
+    """Add --device, --dtype and --token-budget, whose defaults are what suits this machine."""
+    import torch
+
+    device = "cpu"
+    if torch.backends.mps.is_available():
+        device = "mps"
+    if torch.cuda.is_available():
+        device = "cuda"
+    on_cuda = device == "cuda"
+    add = parser.add_argument
+    add("--device", default=device, help="cuda, mps or cpu (here: %(default)s)")
+    add("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_cuda else "float32",
+        help="of the weights (bfloat16 on CUDA, else float32)")  # fmt: skip
+    add("--token-budget", type=positive, metavar="N", default=4096 if on_cuda else 1024,
+        help="padded tokens of a micro-batch: costs memory and time, changes no result but for "
+        "rounding (4096 on CUDA, else 1024)")  # fmt: skip
+
+
+def positive(text):
+    """Read an option's whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+class Progress:
+    """How far something is: one line on a terminal, elsewhere a line every ten seconds."""
+
+    def __init__(self, name, total, begun=0):
+        self.name = name
+        self.total = total
+        self.begun = begun  # what was done before this process, after --resume
+        self.started = time.monotonic()
+        self.shown = self.started
+
+    def show(self, done, note=""):
+        now = time.monotonic()
+        terminal = sys.stderr.isatty()
+        end = terminal and done == self.total and self.shown > self.started
+        if now - self.shown < (0.2 if terminal else 10) and not end:
+            return
+        self.shown = now
+        left = (now - self.started) * (self.total - done) / max(done - self.begun, 1)
+        line = f"{self.name:24} {done:5}/{self.total}  {note}  {left:3.0f} s left"
+        if terminal:
+            print(f"\r\033[K{line}", end="\n" if end else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,124 @@
+"""Configurations: a Hugging Face `config.json` becomes the Config of the model.
+
+Four model types are read: llama, mistral, qwen2 and qwen3. A setting means what transformers takes
+it for, however it is spelled, and an absent one has its default there; what the model does not
+compute is rejected by name before a weight is touched. A sliding window shortens the context to
+itself, for within it attention is full. What a model directory says of the end of a turn is
+compared with the template's. Left out: other types, and RoPE scaling other than Llama-3's.
+"""
+
+from lookahead.cli import InputError
+from lookahead.files.rows import read_json
+from lookahead.model import Config
+
+# What transformers takes where a config.json says nothing: of every type, and of each.
+COMMON = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+DEFAULTS = {
+    "llama": {"sliding_window": None},
+    "mistral": {"sliding_window": 4096, "num_key_value_heads": 8},
+    "qwen2": {"sliding_window": 4096, "num_key_value_heads": 32},
+    "qwen3": {"sliding_window": 4096, "num_key_value_heads": 32, "head_dim": 128},
+}
+# The values of other settings that are computed, the default first.
+COMPUTED = {"hidden_act": ["silu"], "is_causal": [True], "tie_word_embeddings": [False, True]}
+COMPUTED |= {"mlp_bias": [False], "attention_bias": [False], "quantization_config": [None]}
+COMPUTED |= {"partial_rotary_factor": [None], "original_max_position_embeddings": [None]}
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+# So that the outline of a model, which is made before its weights are seen, fits into memory.
+LARGEST = {"num_hidden_layers": 1000, "num_attention_heads": 10**4, "head_dim": 10**4}
+LARGEST |= {"hidden_size": 10**6}
+
+
+def read_config(path):
+    """Return the Config of a `config.json`; InputError names the setting that cannot be used."""
+    fields = read_json(path)
+    try:
+        return _make_config(str(fields.get("model_type")), fields)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error} is not supported by this model.") from None
+
+
+def _make_config(kind, fields):
+    # What the model does not compute is rejected by name.
+    _check(kind in DEFAULTS, "model_type", kind)
+    rope_name = "rope_scaling" if fields.get("rope_scaling") else "rope_parameters"
+    rope = fields.get(rope_name) or {}
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    known = {"rope_type", "type", "rope_theta", *LLAMA3}
+    _check(rope_type in ("default", "llama3") and set(rope) <= known, rope_name, rope)
+    sliding = "qwen" not in kind or fields.get("use_sliding_window")
+    layers = set(fields.get("layer_types") or ()) - {"full_attention"}
+    _check(layers <= ({"sliding_attention"} if sliding else set()), "layer_types", layers)
+    for name, values in COMPUTED.items():
+        value = fields.get(name, values[0])
+        _check(value in values or (kind, name) == ("qwen2", "attention_bias"), name, value)
+
+    # Sizes that are absent or null follow from others; what RoPE's settings lack is beside them.
+    fields = COMMON | DEFAULTS[kind] | fields
+    heads = _number(fields, "num_attention_heads")
+    fields["head_dim"] = fields.get("head_dim") or _number(fields, "hidden_size") // heads
+    fields["num_key_value_heads"] = fields.get("num_key_value_heads") or heads
+    rope = {LLAMA3[3]: fields.get("max_position_embeddings")} | rope
+    fields["rope_theta"] = rope.get("rope_theta", fields["rope_theta"])
+    fields["rope_scaling"] = None
+    if rope_type == "llama3":
+        fields["rope_scaling"] = {name: _number(rope, name) for name in LLAMA3}
+        _check(rope["low_freq_factor"] < rope["high_freq_factor"], rope_name, rope)
+    if sliding and fields["sliding_window"] is not None:
+        window = _number(fields, "sliding_window")
+        fields["max_position_embeddings"] = min(window, _number(fields, "max_position_embeddings"))
+
+    for name in (*Config._fields[:9], "rms_norm_eps"):
+        _number(fields, name)
+    _check(heads % fields["num_key_value_heads"] == 0, "num_key_value_heads", heads)
+    _check(fields["head_dim"] % 2 == 0, "head_dim", fields["head_dim"])
+    fields |= {"attention_bias": kind == "qwen2", "qk_norm": kind == "qwen3"}
+    return Config(**{name: fields[name] for name in Config._fields})
+
+
+def _check(fine, name, value):
+    if not fine:
+        raise ValueError(f"{name} {value!r:.80}")
+
+
+def _number(fields, name):
+    """Return a setting that must be a positive number, whole where Config has it so."""
+    value = fields.get(name)
+    kinds = (int, Config.__annotations__.get(name, float))
+    _check(type(value) in kinds and 0 < value <= LARGEST.get(name, 10**12), name, value)
+    return value
+
+
+def end_of_turn_ids(folder, tokenizer):
+    """Return {file: set of ids} of what a model directory says ends a turn, where it says it."""
+    said = {}
+    for name in ("config.json", "generation_config.json"):
+        ids = _read(folder / name).get("eos_token_id")
+        if ids is not None:
+            said[name] = set(ids) if isinstance(ids, list) else {ids}
+    token = _read(folder / "tokenizer_config.json").get("eos_token")
+    if isinstance(token, dict):  # with options: how it strips spaces
+        token = token.get("content")
+    if token is not None:
+        said["tokenizer_config.json"] = {tokenizer.special(token)}
+    return said
+
+
+def _read(path):
+    return read_json(path) if path.is_file() else {}
+
+
+def check_end(folder, tokenizer, end_token):
+    """Reject a template whose end token is not where the model directory says a turn ends.
+
+    The ids of `config.json` and `generation_config.json` are taken together: some models list all
+    of them in the second only.
+    """
+    said = end_of_turn_ids(folder, tokenizer)
+    stops = said.pop("generation_config.json", set()) | said.pop("config.json", set())
+    end = tokenizer.special(end_token)
+    for name, ids in [("config.json", stops), *said.items()]:
+        if ids and end not in ids:
+            raise InputError(f"{folder / name}: ends a turn with token {', '.join(map(str, ids))}, "
+                             f"not with this --template's {end_token} ({end}); give the template "
+                             "that the model was made with.")  # fmt: skip

@@ -1,0 +1,41 @@
+"""The file in which training saves what it has reached, so that it can resume.
+
+It holds the trained weights, the optimizer's state and, as texts, the run's settings and its loss
+log. It replaces the one before only when it is whole, so a run that is killed at any moment, during
+a save too, resumes exactly and ends with the weights of one that was never interrupted. Nothing
+random has to be saved: seed and epoch alone decide the order of the data.
+"""
+
+import json
+
+from lookahead.files.tensors import read_metadata, read_tensors, write_tensors
+
+
+class ResumeFile:
+    def __init__(self, folder, every, run):
+        self.path = folder / "resume.safetensors"
+        self.every = every  # steps between saves; None: never
+        self.run = run
+
+    def save(self, model, optimizer, log):
+        tensors = {}
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                tensors[name] = weight
+                for key, value in optimizer.state[weight].items():
+                    tensors[f"{name} {key}"] = value
+        write_tensors(self.path, tensors, {"run": json.dumps(self.run), "log": json.dumps(log)})
+
+    def restore(self, model, optimizer):
+        """Put what was saved into model and optimizer; return the loss log, empty if none was."""
+        if not self.path.exists():
+            return []
+        weights = dict(model.named_parameters())
+        for name, tensor in read_tensors(self.path):
+            name, _, key = name.partition(" ")
+            weight = weights[name]
+            if key:
+                optimizer.state[weight][key] = tensor.to(weight.device)
+            else:
+                weight.data.copy_(tensor)
+        return json.loads(read_metadata(self.path)["log"])

@@ -1,0 +1,104 @@
+"""Intervals: how sure an estimate is, alone, over seeds, and against another.
+
+An estimate is {"value", "n", "low", "high"} with a 95 % interval over n prompts, rows or pairs.
+Shares have Wilson's interval, means of finer scores (ROUGE, nats a token) the normal
+distribution's. The paper gives one run without intervals. Left out: tests that pair the answers of
+two models, and corrections for the number of comparisons.
+"""
+
+import math
+import statistics
+
+# By the number of seeds, which is one more than the degrees of freedom; beyond 10 the value of 11.
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def wilson(successes, n):
+    """Return a share with its 95 % Wilson interval, or None when there is nothing to count.
+
+    >>> wilson(0, 100)
+    {'value': 0.0, 'n': 100, 'low': 0.0, 'high': 0.037}
+    """
+    if n == 0:
+        return None
+    share = successes / n
+    centre = (successes + 1.96**2 / 2) / (n + 1.96**2)
+    half = 1.96 * math.sqrt(n * share * (1 - share) + 1.96**2 / 4) / (n + 1.96**2)
+    return _estimate(share, n, centre - half, centre + half)
+
+
+def mean_score(scores):
+    """Return the mean of scores from 0 to 1 as an estimate, or None when there are none.
+
+    >>> mean_score([0.5, 0.7])
+    {'value': 0.6, 'n': 2, 'low': 0.404, 'high': 0.796}
+    """
+    scores = list(scores)
+    if set(scores) <= {0, 1}:
+        return wilson(sum(scores), len(scores))
+    return ratio(scores, [1] * len(scores), top=1.0)
+
+
+def ratio(sums, counts, top=math.inf):
+    """Return sum(sums) / sum(counts) over rows as an estimate, or None when there are no rows.
+
+    This is the loss per token of test rows that differ in length: row i brings a sum s_i over its
+    c_i tokens. Rows are independent, tokens are not, so the interval is the ratio estimator's, from
+    the residuals s_i - R c_i. A single row does not show how rows differ: at least 1 to each side.
+
+    >>> ratio([2.0, 6.0], [2, 2])
+    {'value': 2.0, 'n': 2, 'low': 0.04, 'high': 3.96}
+    """
+    n = len(counts)
+    if n == 0:
+        return None
+    value = sum(sums) / sum(counts)
+    squares = sum((s - value * c) ** 2 for s, c in zip(sums, counts))
+    half = 1.96 * math.sqrt(n / (n - 1) * squares) / sum(counts) if n > 1 else max(1.0, value)
+    return _estimate(value, n, value - half, min(top, value + half))
+
+
+def _estimate(value, n, low, high):
+    # Rounding errors may push the ends of a share a little out of 0 to 1.
+    return {"value": value, "n": n, "low": round(max(0.0, low), 4), "high": round(high, 4)}
+
+
+def over_seeds(estimates, top=1.0):
+    """Return the mean of several seeds' estimates, each from 0 to `top`; None when there are none.
+
+    Each end of its interval is the farther of two: Student's t over seeds, which is blind when all
+    agree, and the mean of their own ends, which counts a prompt once, as all seeds answer the same.
+    """
+    if not estimates:
+        return None
+    values = [estimate["value"] for estimate in estimates]
+    mean = statistics.fmean(values)
+    # The standard error over seeds; with this divisor it is 0 for a single seed.
+    error = statistics.pstdev(values) / math.sqrt(max(len(values) - 1, 1))
+    half = STUDENT.get(len(values), 2.23) * error
+    low = min(mean - half, statistics.fmean(estimate["low"] for estimate in estimates))
+    high = max(mean + half, statistics.fmean(estimate["high"] for estimate in estimates))
+    return {"value": mean, "n": estimates[0]["n"], "low": max(0.0, low), "high": min(top, high)}
+
+
+def difference(estimate, base):
+    """Return the 95 % interval (low, high) of the difference of two (Newcombe 1998, method 10).
+
+    It takes them for independent. As both models answer the same prompts, it is careful.
+    """
+    middle = estimate["value"] - base["value"]
+    below = math.hypot(estimate["value"] - estimate["low"], base["high"] - base["value"])
+    above = math.hypot(estimate["high"] - estimate["value"], base["value"] - base["low"])
+    return middle - below, middle + above
+
+
+def compare(estimate, base):
+    """Return "▲" or "▼" when an estimate is significantly above or below another, else "".
+
+    >>> compare(wilson(90, 100), wilson(50, 100)), compare(wilson(55, 100), wilson(50, 100))
+    ('▲', '')
+    """
+    if estimate is None or base is None:
+        return ""
+    low, high = difference(estimate, base)
+    return "▲" if low > 0 else "▼" if high < 0 else ""

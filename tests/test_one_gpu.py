@@ -1,0 +1,187 @@
+"""One GPU: an exact master that starts off the bf16 grid, one backward a step, adapters."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from conftest import tiny
+from torch import nn
+
+import train
+from lookahead.baselines import constrained_sft
+from lookahead.batches import Example
+from lookahead.losses import cross_entropy
+from lookahead.one_gpu import add_lora, fill_masters, lora, merge_lora, one_backward, split_adamw
+from lookahead.one_gpu.split_adamw import SplitAdamW, join, round_at_random, split
+
+STEP = 2.0**-7  # between bf16 numbers from 1 to 2
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def master_of(weight, optimizer):
+    return join(weight.detach(), optimizer.state[weight]["rest"])
+
+
+def examples():
+    """Examples of 4 to 15 ids, the second half an answer, with references."""
+    ids = [list(range(1 + i, 5 + 2 * i)) for i in range(12)]
+    return [Example(its, len(its) // 2, drawn(len(its) - len(its) // 2)) for its in ids]
+
+
+def test_split_and_join_give_back_every_bit():
+    upper = torch.arange(-0x8000, 0x8000, dtype=torch.int32) << 16  # inf, denormals, -0 among them
+    lower = torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], dtype=torch.int32)
+    numbers = (upper[:, None] + lower).view(torch.float32)
+    joined = join(*split(numbers))
+    bits = [x.view(torch.int32)[~numbers.isnan()] for x in (joined, numbers)]
+    assert torch.equal(*bits)  # 0 and -0 are two
+    for result in (joined, split(numbers)[0], round_at_random(numbers)):
+        assert torch.equal(result.isnan(), numbers.isnan())
+        assert torch.equal(result[numbers.isinf()], numbers.bfloat16()[numbers.isinf()])
+    halfway = lower == 0x8000  # between two bf16 numbers
+    nearest = numbers.bfloat16().nan_to_num()
+    assert torch.equal(split(numbers)[0].nan_to_num()[:, ~halfway], nearest[:, ~halfway])
+
+
+def hundred_steps(weight, build, **options):
+    """Take 100 steps on seeded gradients at a falling learning rate; return the optimizer."""
+    optimizer = build([weight], betas=(0.5, 0.999), **options)
+    for step in range(100):
+        optimizer.param_groups[0]["lr"] = 2e-5 * (1 - step / 100)
+        (weight * (1e-3 * drawn(20_000, seed=step)).bfloat16()).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert weight.grad is None
+    return optimizer
+
+
+@pytest.mark.parametrize("moment, most", [(torch.float32, 0.0), (torch.bfloat16, 1e-5)])
+def test_the_masters_follow_float32_adamw_bit_for_bit(monkeypatch, moment, most):
+    monkeypatch.setattr(split_adamw, "PIECE", 4096)  # the last piece is shorter
+    weight = nn.Parameter(0.02 * drawn(20_000).bfloat16())
+    expected = nn.Parameter(weight.detach().float())
+    hundred_steps(expected, torch.optim.AdamW, weight_decay=0.0)
+    master = master_of(weight, hundred_steps(weight, SplitAdamW, moment=moment))
+    torch.testing.assert_close(master, expected.detach(), atol=most, rtol=0)
+    assert torch.equal(weight, split(master)[0])
+
+
+@pytest.mark.parametrize("seen", [0.0, 0.1])
+def test_the_forward_pass_sees_a_small_update_on_average(seen):
+    """An update of a tenth of a bf16 step moves no weight, or a tenth of them by a whole step."""
+    model = tiny().bfloat16()
+    weight = model.lm_head.weight
+    before = nn.init.constant_(weight, 1.5).clone()
+    optimizer = SplitAdamW([weight], (0.9, 0.999))
+    if seen:  # off the grid
+        fill_masters(optimizer, model, [("lm_head.weight", before)], seed=0)
+    assert torch.equal(weight, before)
+    optimizer.param_groups[0]["lr"] = 0.1 * STEP  # the length of AdamW's first step
+    (-weight).sum().backward()
+    change = (weight.float() - 1.5) / STEP
+    assert set(change.unique().tolist()) <= {0.0, 1.0}
+    assert change.mean().item() == pytest.approx(seen, abs=0.02)  # 3.7 standard deviations
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_masters_are_what_the_file_holds(dtype):
+    model = tiny(tied=True).bfloat16()
+    weight, gain = model.lm_head.weight, model.model.norm.weight
+    numbers = drawn(97, 32).to(dtype)
+    numbers[0] = 0.0 * numbers[0]  # 0 and -0
+    file = {"lm_head.weight": -numbers, "model.embed_tokens.weight": numbers}
+    file["model.norm.weight"] = torch.ones(32, dtype=dtype)
+    optimizer = SplitAdamW(model.parameters(), (0.9, 0.999))
+    masters = []
+    for seed in (0, 0, 1):
+        fill_masters(optimizer, model, file.items(), seed)
+        masters.append(master_of(weight, optimizer))
+    assert torch.equal(weight, split(numbers.float())[0]) and (gain == 1).all()
+    assert not (master_of(gain, optimizer) == 1).any()  # in any file on the grid
+    as_in_file = masters[0] == numbers
+    assert as_in_file[0].all() and as_in_file[1:].any() == (dtype != torch.bfloat16)
+    assert torch.equal(*masters[:2]) and torch.equal(*masters[1:]) == (dtype != torch.bfloat16)
+
+
+def test_rounding_at_random_keeps_the_mean():
+    generator = torch.Generator().manual_seed(0)
+    for number in (1 + STEP / 10, -1 - STEP / 3, 3e-40):
+        rounded = round_at_random(torch.full((100_000,), number), generator).double()
+        step = (rounded.max() - rounded.min()).item()
+        assert rounded.mean().item() == pytest.approx(number, abs=0.007 * step)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, constrained_sft])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_one_backward_gives_the_gradients_of_many(loss, recompute):
+    losses, gradients = [], []
+    for forward in (train.micro_losses, one_backward):
+        model = tiny(tied=True)
+        model.recompute = recompute
+        parts = list(forward(model, examples(), 40, loss))
+        sum(parts).backward()
+        losses.append(sum(parts).item())
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    assert len(parts) == 1 and losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert torch.cosine_similarity(*gradients, dim=0) > 1 - 1e-6
+
+
+def test_a_block_is_stepped_before_the_one_below_has_gradients():
+    model = tiny(layers=3).bfloat16()
+    SplitAdamW(model.parameters(), (0.5, 0.999))
+    stepped = []
+    for block in model.model.layers:
+        for weight in block.parameters():
+            weight.layer = block.self_attn.layer
+            weight.register_post_accumulate_grad_hook(stepped.append)  # behind the optimizer's
+    next(one_backward(model, examples(), 40, cross_entropy)).backward()
+    assert [weight.layer for weight in stepped] == [2] * 9 + [1] * 9 + [0] * 9
+
+
+def test_nothing_stays_in_memory():
+    model = tiny().bfloat16()
+    optimizer = SplitAdamW(model.parameters(), (0.5, 0.999))
+    next(one_backward(model, examples(), 40, cross_entropy)).backward()
+    weight = weakref.ref(model.lm_head.weight)
+    kept = [tensor for tensor in optimizer.state[weight()].values() if tensor.dim()]
+    assert sum(tensor.element_size() for tensor in [weight(), *kept]) == 10  # bytes a parameter
+    del model, optimizer
+    gc.collect()
+    assert weight() is None  # the next run needs the room
+
+
+@pytest.mark.parametrize("dtype, most", [(torch.float32, 1e-4), (torch.bfloat16, 0.1)])
+def test_adapters_alone_are_trained_then_merged(dtype, most):
+    model = tiny().to(dtype)
+    tokens = torch.arange(5, 17)[None]
+    plain = model(tokens)
+    names = model.state_dict().keys()
+    add_lora(model, 4, seed=0)
+    assert torch.equal(model(tokens), plain)
+    for weight in filter(lambda weight: weight.requires_grad, model.parameters()):
+        nn.init.normal_(weight, std=0.03)
+    adapted = model(tokens)
+    adapted.sum().backward()
+    trained = [name for name, weight in model.named_parameters() if weight.grad is not None]
+    assert len(trained) == 2 * 7 * 2 and {name[-2:] for name in trained} == {".A", ".B"}
+    merge_lora(model, seed=0)
+    torch.testing.assert_close(model(tokens), adapted, atol=most, rtol=0)
+    assert (adapted - plain).abs().max() > 2 * most and model.state_dict().keys() == names
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_a_tiny_update_keeps_its_mean_when_merged():
+    model = tiny().bfloat16()
+    weight = nn.init.ones_(model.model.layers[0].mlp.up_proj.weight)
+    add_lora(model, 1, seed=0)
+    adapter = model.model.layers[0].mlp.up_proj
+    nn.init.ones_(adapter.A)
+    nn.init.constant_(adapter.B, 0.1 * STEP / lora.SCALE)
+    merge_lora(model, seed=0)
+    change = (weight.float() - 1) / STEP
+    assert set(change.unique().tolist()) == {0.0, 1.0}  # rounded to nearest, all would be 0
+    assert change.mean().item() == pytest.approx(0.1, abs=0.03)
