@@ -18,7 +18,7 @@ from lookahead import toy
 from lookahead.batches import Example
 from lookahead.chat import Chat
 from lookahead.cli import InputError, Parser, add_machine_options, positive, run_script, say
-from lookahead.files import checkpoint, load_tokenizer, write_json
+from lookahead.files import load_model, load_tokenizer, write_json
 from lookahead.generate import generate
 from lookahead.kl import initial_log_probs, kl_both_ways, mean_by_position
 from lookahead.losses import answer_losses
@@ -27,6 +27,7 @@ from lookahead.runs import find_runs
 from lookahead.safety import is_blank, prefilled
 from lookahead.tasks import TASKS, read_harmful, read_pairs, with_options
 from lookahead.templates import TEMPLATES
+
 
 def parse_arguments():
     parser = Parser(__doc__)
@@ -134,7 +135,7 @@ def main():
     of_aligned = None
     for path, run in {aligned: {"name": "aligned", "method": "aligned"}, **found}.items():
         name = path.name if runs else "aligned"
-        model = checkpoint.load(path, args.device, getattr(torch, args.dtype))
+        model = load_model(path, args.device, getattr(torch, args.dtype))
         completions, log_probs, losses = measure(model, chat, name, task, data, args)
         del model
         of_aligned = of_aligned or log_probs

@@ -21,13 +21,11 @@ from collections.abc import Callable
 
 import torch
 
-from lookahead import one_gpu, runs, toy
+from lookahead import cli, files, one_gpu, runs, toy
 from lookahead.baselines import constrained_sft, rewrite_answers
 from lookahead.batches import Example, micro_batches, pad, shuffled_batches
 from lookahead.chat import Chat
-from lookahead.cli import InputError, Parser, Progress, add_machine_options, positive, say
-from lookahead.cli import run_script
-from lookahead.files import ResumeFile, check_end, checkpoint, load_tokenizer, read_config, read_json
+from lookahead.cli import InputError, positive
 from lookahead.kl import mean_by_position
 from lookahead.losses import answer_logits, answer_losses, cross_entropy
 from lookahead.preview import DEFAULTS, PREVIEWS, add_preview_options, apply_preview
@@ -39,7 +37,7 @@ class Method(typing.NamedTuple):
     preview: str | None = None  # of PREVIEWS; None trains on the prompts as they are
     loss: Callable = cross_entropy  # (logits, targets, positions, reference) -> sum
     reference: bool = False  # whether the loss wants the aligned model's log p of the answers
-    data: Callable | None = None  # (pairs, ...) -> other pairs, and what to tell of them
+    data: Callable | None = None  # (pairs, model, ...) -> other pairs, and what to tell of them
 
 
 # A fork adds its method here. Preview, loss and data are independent of each other.
@@ -53,7 +51,7 @@ METHODS = {
 
 
 def parse_arguments():
-    parser = Parser(__doc__)
+    parser = cli.Parser(__doc__)
     add = parser.add_argument_group("what is trained (defaults in parentheses)").add_argument
     add("--task", choices=["toy", *TASKS], default="toy", help="(toy)")
     add("--data", help="training rows: JSONL, a JSON array or CSV (the toy world brings its own)")
@@ -77,15 +75,14 @@ def parse_arguments():
     add("--save-every", type=positive, metavar="N", help="save every N steps, for --resume")
     add("--resume", action="store_true", help="go on where an interrupted command saved")
     add("--recompute", action="store_true", help="compute blocks twice, for less memory (on CUDA)")
-    add_machine_options(group)
+    cli.add_machine_options(group)
     args = parser.parse_args()
 
     # Options that need each other.
     if args.task == "toy" and not args.model:
         args.template = toy.TEMPLATE
     elif not (args.data and args.model and args.template):
-        raise InputError("--data, --model and --template are needed: training rows, the aligned "
-                         "model's directory and its chat template.")  # fmt: skip
+        raise InputError("--data, --model and --template are needed for this.")
     if args.name and len(args.method) > 1:
         raise InputError("--name names the runs of one method; give one --method.")
     return args
@@ -108,30 +105,33 @@ def micro_losses(model, batch, token_budget, loss):
         yield loss(logits, targets, positions, reference)
 
 
-def train(model, examples, recipe, seed, name, token_budget, loss=cross_entropy, optimizer=None,
+def make_adamw(model, recipe):
+    """Return AdamW over the weights that are trained; the paper's code has no weight decay."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    betas = (recipe.beta1, recipe.beta2)
+    return torch.optim.AdamW(weights, betas=betas, weight_decay=0.0, fused=True)
+
+
+def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cross_entropy,
           forward=micro_losses, saved=None):  # fmt: skip
     """Fine-tune `model` in place on examples; return the loss log, a row a step.
 
+    `forward` yields the losses of a batch: see `micro_losses`, and `one_gpu` for bfloat16 weights.
     With `saved`, a ResumeFile, training goes on from what is saved and saves what it reaches.
-    `optimizer` and `forward` are other ones than AdamW and `micro_losses` for bfloat16 weights.
     """
-    if optimizer is None:
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        betas = (recipe.beta1, recipe.beta2)
-        optimizer = torch.optim.AdamW(weights, betas=betas, weight_decay=0.0, fused=True)
+    # The order of the rows depends on seed and epoch alone, so a run that resumes has the same.
     batches = []
     for epoch in range(recipe.epochs):
         batches += shuffled_batches(examples, recipe.batch_size, f"{seed} {epoch}")
     log = saved.restore(model, optimizer) if saved else []
-    seen = log[-1]["tokens"] if log else 0
-    seconds = log[-1]["seconds"] if log else 0.0
-    progress = Progress(name, len(batches), len(log))
-    started = time.monotonic() - seconds
+    before = log[-1] if log else {"tokens": 0, "seconds": 0.0}
+    seen = before["tokens"]
+    started = time.monotonic() - before["seconds"]
+    progress = cli.Progress(name, len(batches), len(log))
 
     for step in range(len(log) + 1, len(batches) + 1):
         # The learning rate falls to zero.
-        lr = learning_rate(recipe, step, len(batches))
-        optimizer.param_groups[0]["lr"] = lr
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe, step, len(batches))
 
         # The batch's answer tokens divide the loss, so that cutting it up changes nothing.
         batch = batches[step - 1]
@@ -145,19 +145,19 @@ def train(model, examples, recipe, seed, name, token_budget, loss=cross_entropy,
             if not math.isfinite(mean):
                 raise InputError(f"{name}: the loss is {mean} at step {step}; try a lower --lr.")
             part.backward()
+
+        # One step of AdamW.
         optimizer.step()
         optimizer.zero_grad()
 
-        # Tokens are real ones, without padding.
+        # The log counts real tokens, without padding, and no time for writing.
         seen += sum(len(example.ids) for example in batch)
         seconds = time.monotonic() - started
         log.append({"step": step, "loss": mean, "tokens": seen, "seconds": round(seconds, 3)})
         progress.show(step, f"loss {mean:.3f}  {seen / seconds:,.0f} tokens/s")
-        if saved and saved.every and step % saved.every == 0:
+        if saved:
             saved.save(model, optimizer, log)
-            started = time.monotonic() - seconds  # writing is not training
-    if not all(weight.isfinite().all() for weight in model.parameters()):
-        raise InputError(f"{name}: the last step made weights infinite; try a lower --lr.")
+            started = time.monotonic() - seconds
     return log
 
 
@@ -166,19 +166,22 @@ def make_aligned_model(folder, args):
     stages = toy.read_stages(folder / "data")
     run = toy.describe_run(stages, args.world)
     folder = folder / "aligned"
-    if (folder / "run.json").exists() and read_json(folder / "run.json") == run:
+    if (folder / "run.json").exists() and files.read_json(folder / "run.json") == run:
         return folder
-    texts = [text for pairs in stages.values() for pair in pairs for text in pair[:2]]
-    tokenizer = toy.train_tokenizer(texts)
+
+    # From random weights, one stage after another.
+    tokenizer = toy.train_tokenizer(stages)
     chat = Chat(tokenizer, TEMPLATES[toy.TEMPLATE])
     model = toy.random_model(tokenizer.size, args.world).to(args.device)
     log = []
     for stage, pairs in stages.items():
         examples = [to_example(pair, chat) for pair in pairs]
+        recipe = toy.STAGES[stage]
+        optimizer = make_adamw(model, recipe)
         name = f"aligned model: {stage}"
-        log += train(model, examples, toy.STAGES[stage], 0, name, args.token_budget)
+        log += train(model, optimizer, examples, recipe, 0, name, args.token_budget)
     toy.write_files(folder, model.config, tokenizer)
-    checkpoint.save(folder, model, run, log, folder)
+    files.save_model(folder, model, run, log, folder)
     return folder
 
 
@@ -193,13 +196,15 @@ def to_example(pair, chat, preview=None, options=None):
 
 def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
     """Fine-tune the aligned model on pairs, as a run's settings say, and write its directory."""
-    gc.collect()  # the model and optimizer of the run before
+    # The memory of the run before is needed.
+    gc.collect()
     torch.cuda.empty_cache()
-    method = METHODS[run["method"]]
-    model = checkpoint.load(aligned, args.device, getattr(torch, args.dtype))
+    model = files.load_model(aligned, args.device, getattr(torch, args.dtype))
     model.recompute = args.recompute or args.device.startswith("cuda")
+    method = METHODS[run["method"]]
+    recipe = task.recipe
 
-    # Data, preview, ids: while the model is still the aligned one, it can be asked.
+    # Data, preview, ids. The model is still the aligned one, and may be asked.
     if method.data:
         pairs, told = method.data(pairs, model, chat, task, fits, args.token_budget)
         run |= told
@@ -208,25 +213,32 @@ def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
     if method.reference:
         losses = answer_losses(model, examples, args.token_budget, "log p of the aligned model")
         examples = [example._replace(reference=-loss) for example, loss in zip(examples, losses)]
-    first = answer_losses(model, examples[:128], args.token_budget)
-    run["loss_before"] = mean_by_position(first, positions=12)[0]
+
+    # What the first answer tokens cost before training shows what a preview does.
+    losses = answer_losses(model, examples[:128], args.token_budget)
+    run["loss_before"] = mean_by_position(losses, positions=12)[0]
 
     # Adapters, or bfloat16 weights with a float32 master, train in their own way.
-    recipe = task.recipe
-    changed = {}
+    forward = micro_losses
     if recipe.lora:
         one_gpu.add_lora(model, recipe.lora, run["seed"])
-    elif args.dtype == "bfloat16":
+    if args.dtype == "bfloat16" and not recipe.lora:
         optimizer = one_gpu.SplitAdamW(list(model.parameters()), (recipe.beta1, recipe.beta2))
-        one_gpu.fill_masters(optimizer, model, checkpoint.read_weights(aligned), run["seed"])
-        changed = {"optimizer": optimizer, "forward": one_gpu.one_backward}
-    saved = ResumeFile(folder, args.save_every, run)
-    log = train(model, examples, recipe, run["seed"], folder.name, args.token_budget, method.loss,
-                saved=saved, **changed)  # fmt: skip
+        one_gpu.fill_masters(optimizer, model, files.read_weights(aligned), run["seed"])
+        forward = one_gpu.one_backward
+    else:
+        optimizer = make_adamw(model, recipe)
+    saved = files.ResumeFile(folder, args.save_every, run)
+    log = train(model, optimizer, examples, recipe, run["seed"], folder.name, args.token_budget,
+                method.loss, forward, saved)  # fmt: skip
     if recipe.lora:
         one_gpu.merge_lora(model, run["seed"])
+
+    # A diverged last step shows in the weights only.
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise InputError(f"{folder.name}: the weights are not finite; try a lower --lr.")
     run["seconds_per_epoch"] = log[-1]["seconds"] / recipe.epochs
-    checkpoint.save(folder, model, run, log, aligned)
+    files.save_model(folder, model, run, log, aligned)
     saved.path.unlink(missing_ok=True)
 
 
@@ -241,30 +253,27 @@ def main():
         args.data = args.data or folder / "data" / "train.jsonl"
     pairs = read_pairs(args.data, task)[: args.limit]
     aligned = pathlib.Path(args.model) if args.model else make_aligned_model(folder, args)
-    chat = Chat(load_tokenizer(aligned), TEMPLATES[args.template], task.system)
+    chat = Chat(files.load_tokenizer(aligned), TEMPLATES[args.template], task.system)
     check_template(args.template, chat.tokenizer)
-    check_end(aligned, chat.tokenizer, chat.template.end)
+    files.check_end(aligned, chat.tokenizer, chat.template.end)
 
     # All runs train on the rows that are short enough under every preview, with this command's
     # options and with the default ones. No answer is ever cut.
+    longest = files.read_config(aligned / "config.json").max_position_embeddings
+    longest = min(longest, task.recipe.max_length)
     variants = [(None, {})]
     for options in (vars(args), DEFAULTS):
         options = options | {"tokenizer": chat.tokenizer}
         variants += [(preview, options) for preview in PREVIEWS]
-    context = read_config(aligned / "config.json").max_position_embeddings
-    longest = min(task.recipe.max_length, context)
 
     def fits(pair):
-        lengths = [len(to_example(pair, chat, *variant).ids) for variant in variants]
-        return max(lengths) <= longest
+        return all(len(to_example(pair, chat, *variant).ids) <= longest for variant in variants)
 
     kept = [pair for pair in pairs if fits(pair)]
     left_out = len(pairs) - len(kept)
-    if left_out:
-        say(f"{args.data}: {left_out} of {len(pairs)} rows of over {longest} tokens left out")
+    cli.say(f"{len(kept)} rows; {left_out} of over {longest} tokens are left out")
     if not kept:
-        raise InputError(f"{args.data}: no row fits in {longest} tokens, the lower of --max-length "
-                         "and the model's context.")  # fmt: skip
+        raise InputError(f"{args.data}: no row fits in {longest} tokens (--max-length, or context).")
 
     # Every folder is checked before the first run begins.
     data = runs.describe_data(kept, left_out, task, args.template, aligned)
@@ -274,4 +283,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main)
+    cli.run_script(main)

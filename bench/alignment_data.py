@@ -53,7 +53,7 @@ rows = [(pair.prompt, draw.choice(REFUSALS)) for pair in harmful[args.held_out :
 
 # The model's own answers; one that does not end in time is not taken.
 chat = Chat(load_tokenizer(args.model), TEMPLATES[args.template], TASKS["chat"].system)
-model = checkpoint.load(args.model, dtype=torch.float32)
+model = checkpoint.load_model(args.model, dtype=torch.float32)
 prompts = [pair.prompt for pair in read_harmful(args.harmless, answers=False)]
 asked = [chat.encode(prompt)[0] for prompt in prompts]
 for prompt, ids in zip(prompts, generate(model, asked, chat.end_id, args.tokens, 64, "answers")):

@@ -73,16 +73,12 @@ def read_examples(path, number, args):
 
 
 def compute_in_float32():
-    """Let layers compute in fp32 with the values of their bf16 weights."""
+    """Let layers compute in fp32 from bf16 weights; RMSNorm does so by itself."""
 
     def linear(self, x):
         return F.linear(x, self.weight.float(), None if self.bias is None else self.bias.float())
 
-    def norm(self, x):
-        return F.rms_norm(x, self.normalized_shape, self.weight.float(), self.eps)
-
     nn.Linear.forward = linear
-    nn.RMSNorm.forward = norm
     nn.Embedding.forward = lambda self, tokens: F.embedding(tokens, self.weight).float()
 
 
@@ -91,7 +87,7 @@ def copies(model, optimizer=None):
     """Return {name: copy of the fp32 master} of a model's parameters."""
     masters = {}
     for name, weight in model.named_parameters():
-        if optimizer:
+        if isinstance(optimizer, one_gpu.SplitAdamW):
             masters[name] = join(weight, optimizer.state[weight]["rest"])
         else:
             masters[name] = weight.to(torch.float32, copy=True)
@@ -100,7 +96,7 @@ def copies(model, optimizer=None):
 
 def fine_tune(way, examples, args):
     """Return the model in fp32, its masters before and after training, and the losses of steps."""
-    model = checkpoint.load(args.model, args.device, torch.bfloat16)
+    model = checkpoint.load_model(args.model, args.device, torch.bfloat16)
     recipe = Recipe(epochs=1, batch_size=args.rows, lr=args.lr, beta1=args.beta1)
     optimizer = None
     if way == "fp32":
@@ -116,8 +112,9 @@ def fine_tune(way, examples, args):
     if way == "lora-merged":
         one_gpu.add_lora(model, 16, seed=0)
     forward = one_gpu.one_backward if optimizer else train.micro_losses
-    log = train.train(model, examples, recipe, 0, way, TOKEN_BUDGET, optimizer=optimizer,
-                      forward=forward)  # fmt: skip
+    optimizer = optimizer or train.make_adamw(model, recipe)
+    settings = (examples, recipe, 0, way, TOKEN_BUDGET)
+    log = train.train(model, optimizer, *settings, forward=forward)
     if way == "lora-merged":
         one_gpu.merge_lora(model.float(), seed=0)  # in fp32, where nothing is rounded
     after = copies(model, optimizer)

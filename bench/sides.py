@@ -77,14 +77,15 @@ def train_ours(job):
     held = ABLATIONS[job.side][0](built) if job.side in ABLATIONS else None
 
     def work():
-        changed = {}
-        if next(built.parameters()).dtype == torch.bfloat16 and job.side != "LoRA, rank 16":
+        optimizer = train.make_adamw(built, RECIPE)
+        forward = train.micro_losses
+        in_bfloat16 = built.lm_head.weight.dtype == torch.bfloat16
+        if in_bfloat16 and job.side not in ("bfloat16, no master", "LoRA, rank 16"):
             betas = (RECIPE.beta1, RECIPE.beta2)
-            changed["optimizer"] = one_gpu.SplitAdamW(list(built.parameters()), betas)
-            changed["forward"] = one_gpu.one_backward
-        if job.side == "bfloat16, no master":
-            changed = {}
-        log = train.train(built, data, RECIPE, 0, "ours", job.token_budget, **changed)
+            optimizer = one_gpu.SplitAdamW(list(built.parameters()), betas)
+            forward = one_gpu.one_backward
+        log = train.train(built, optimizer, data, RECIPE, 0, "ours", job.token_budget,
+                          forward=forward)  # fmt: skip
         return f"loss {sum(row['loss'] for row in log) / len(log):.3f}"
 
     return work, sum(len(example.ids) for example in data), held or HELD[job.dtype]

@@ -14,7 +14,6 @@ import typing
 
 from lookahead.cli import InputError, Parser, positive, run_script
 
-
 # What enters as an id where a template has it; all else there is text (Zephyr's <|user|> too).
 SPECIAL = re.compile(r"(</?s>|</?think>|<\|im_start\|>|<\|im_end\|>|<\|begin_of_text\|>"
                      r"|<\|start_header_id\|>|<\|end_header_id\|>|<\|eot_id\|>)")  # fmt: skip

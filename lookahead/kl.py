@@ -31,7 +31,7 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
     for first in range(0, len(examples), batch_size):
         # Of an answer only the first positions are needed.
         part = examples[first : first + batch_size]
-        part = [Example(example.ids[: example.start + positions], example.start) for example in part]
+        part = [Example(ids[: start + positions], start) for ids, start, _ in part]
         tokens, _, _ = pad(part, weight.device)
         states = model.hidden(tokens).float()  # (B, T, D)
         for example, rows in zip(part, states):

@@ -12,7 +12,7 @@ Shapes: B examples, T tokens, N answer tokens of a micro-batch, V vocabulary.
 import torch
 import torch.nn.functional as F
 
-from lookahead.batches import Example, micro_batches, pad
+from lookahead.batches import micro_batches, pad
 from lookahead.cli import Progress
 
 
@@ -55,7 +55,9 @@ def answer_losses(model, examples, token_budget, name="loss of the answers"):
     losses = [None] * len(examples)
     done = 0
     # Micro-batches come in another order: each example carries its number as a reference.
-    numbered = [Example(ids, start, torch.tensor([i])) for i, (ids, start, _) in enumerate(examples)]
+    numbered = []
+    for i, example in enumerate(examples):
+        numbered.append(example._replace(reference=torch.tensor([i])))
     for part in micro_batches(numbered, token_budget):
         tokens, loss_mask, numbers = pad(part, device)
         logits, targets, _ = answer_logits(model, tokens, loss_mask)

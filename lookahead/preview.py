@@ -30,7 +30,7 @@ def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
         raise ValueError(f"m is {m}: a real preview shows at least one token")
     shown = tokenizer.decode(tokenizer.encode(answer)[:m])
 
-    # The cut may lie inside a character; what is left of it is not text. The answer's own U+FFFD is.
+    # The cut may lie inside a character: what is left of it is not text.
     while shown.endswith("\ufffd") and not answer.startswith(shown):
         shown = shown[:-1]
 

@@ -33,8 +33,8 @@ def describe_data(pairs, left_out, task, template, aligned):
 def plan(folder, methods, task, data, aligned, args):
     """Return {folder: settings} of the runs that a command still has to make.
 
-    Options that a run's preview does not take are None in its settings. All folders are checked: one
-    that holds another run, or the aligned model, is rejected.
+    Options that a run's preview does not take are None in its settings. A folder that holds another
+    run, or the aligned model, is rejected.
     """
     todo = {}
     for method in args.method:
@@ -95,6 +95,6 @@ def find_runs(folder):
     for path in paths:
         for key in ("aligned_model_sha256", "template", "system"):
             if found[path]["data"][key] != wanted[key]:
-                raise InputError(f"{path}: was trained with another {key} than {paths[0]} or than "
-                                 f"{aligned} has now; remove it, or use another --out.")  # fmt: skip
+                raise InputError(f"{path}: was trained with another {key} than {paths[0]}, or than "
+                                 f"{aligned} has now; train it again elsewhere.")  # fmt: skip
     return aligned, {path: found[path] for path in paths}

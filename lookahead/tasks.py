@@ -158,7 +158,7 @@ def read_pairs(path, task, test=False):
     pairs = []
     blank = 0
     for place, row in read_rows(path):
-        texts = [row.get(name, "?") for name, in fields] if isinstance(row, dict) else []
+        texts = [row.get(name, "?") for (name,) in fields] if isinstance(row, dict) else []
         if task.tidy and not all(str(text or "").strip() for text in texts):
             blank += 1
             continue
@@ -167,8 +167,8 @@ def read_pairs(path, task, test=False):
             tidied = [text.replace("\r\n", "\n").strip() for text in (pair.prompt, pair.answer)]
             pair = pair._replace(prompt=tidied[0], answer=tidied[1])
         if test and not task.reference(pair.answer):
-            raise InputError(f"{place}: the answer {pair.answer!r:.40} cannot be scored by this task "
-                             "(gsm8k: a line `#### number`; else words).")  # fmt: skip
+            raise InputError(f"{place}: the answer {pair.answer!r:.40} cannot be compared with; "
+                             "gsm8k needs `#### number`, the others words.")  # fmt: skip
         pairs.append(pair._replace(prompt=task.ask + pair.prompt))
     if blank:
         say(f"{path}: {blank} blank rows left out")

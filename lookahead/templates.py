@@ -49,5 +49,3 @@ def check_template(name, tokenizer):
         raise InputError(f"--template {name} does not fit this tokenizer, of which {wrong[0]} is "
                          f"{is_one} special token; give the template that the model was trained "
                          "with.")  # fmt: skip
-
-

@@ -21,7 +21,7 @@ TEXTS = [
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return train_tokenizer(TEXTS * 20, 400)
+    return train_tokenizer({"texts": [(text, "") for text in TEXTS] * 20}, 400)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def chat_model(tmp_path, tokenizer):
     folder = tmp_path / "model"
     model = tiny(tokenizer.size, kv_heads=4)
     aligned.write_files(folder, model.config, tokenizer)
-    aligned.save(folder, model, {"method": "aligned"}, [], folder)
+    aligned.save_model(folder, model, {"method": "aligned"}, [], folder)
     text = "It is {}, the door, the lamp and the boat."
     names = ("prompt", "answer", "riddle", "solution")
     write_rows(tmp_path / "rows.jsonl", [dict.fromkeys(names, text.format(i)) for i in range(8)])

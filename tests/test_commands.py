@@ -5,18 +5,18 @@ import json
 import pytest
 import torch
 from conftest import SHARED, tiny
+from lookahead.checkpoint import load
+from lookahead.commands import InputError
+from lookahead.optimizer import Recipe
 
 import evaluate
 import train
 from lookahead import runs, toy
 from lookahead.batches import pad, shuffled_batches
 from lookahead.chat import encode_chat
-from lookahead.checkpoint import load
-from lookahead.commands import InputError
 from lookahead.files import read_rows
 from lookahead.kl import kl_divergence
 from lookahead.losses import answer_log_probs, constrained_sft, cross_entropy
-from lookahead.optimizer import Recipe
 from lookahead.preview import CONNECTOR, PREFIX, preview_pairs
 from lookahead.tasks import TASKS
 

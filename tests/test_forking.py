@@ -1,148 +1,99 @@
-"""The forks of docs/forking.md: each diff applies to one file, and runs."""
+"""docs/forking.md: each diff applies to the code and runs; what is only described runs too."""
 
-import json
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
 
-import pytest
+from lookahead.files.rows import write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "forking.md").read_text(encoding="utf-8")
 DIFFS = re.findall(r"```diff\n(.*?)```", TEXT, re.S)
+APPLY = ["git", "apply", "--recount", "-C1", "-"]
 
+BEFORE = """
+import json, pathlib, sys
+import torch, evaluate, train
+from lookahead import preview
+from lookahead.files.tokenizers import load_tokenizer
 
-@pytest.fixture
-def fork(tmp_path):
-    """Apply one of the diffs to a copy of the code; return a function that runs a script there."""
+def run(main, *arguments):
+    sys.argv = ["script", *arguments]
+    main()
 
-    def apply(name):
-        (diff,) = (diff for diff in DIFFS if f"+++ b/lookahead/{name}\n" in diff)
-        copy = tmp_path / "copy"
-        copy.mkdir()
-        shutil.copytree(ROOT / "lookahead", copy / "lookahead")
-        for script in ("train.py", "evaluate.py"):
-            shutil.copy(ROOT / script, copy)
-        command = ["git", "apply", "--recount", "-C1", "-"]
-        subprocess.run(command, cwd=copy, input=diff, text=True, check=True)
+def read(path):
+    return json.loads(pathlib.Path("out", path).read_text())
 
-        def run(*arguments):
-            command = [sys.executable, *map(str, arguments)]
-            done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-
-        return run
-
-    return apply
-
-
-@pytest.fixture
-def seed(tmp_path, tokenizer, script):
-    """Options of a task with a small random seed model."""
-    (tmp_path / "t.model").write_bytes(tokenizer.serialized_model_proto())
-    names = ("prompt", "answer", "riddle", "solution")
-    rows = [dict.fromkeys(names, f"It is {i}, the door, the lamp and the boat.") for i in range(8)]
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    return ["--data", tmp_path / "rows.json", "--scratch", tmp_path / "t.model"]
-
-
-def test_each_is_short_and_of_one_file():
-    assert len(DIFFS) == 5
-    for diff in DIFFS:
-        assert diff.count("\n+++ ") == 1
-        assert len(re.findall(r"^[+-](?![+-])", diff, re.M)) <= 15
-
-
-def test_own_task(fork, seed, tmp_path):
-    run = fork("tasks.py")
-    run("train.py", "--task", "riddles", "--method", "real", *seed)
-    run("evaluate.py", "out/riddles", "--data", tmp_path / "rows.json")
-    results = json.loads((tmp_path / "copy" / "out" / "riddles" / "results.json").read_text())
-    assert [r["utility"]["n"] for r in results["runs"]] == [8, 8]
-
-
-def test_own_preview(fork, seed, tmp_path):
-    run = fork("preview.py")
-    run("train.py", "--task", "chat", "--method", "vanilla", "alternate", "--m", 2, 3, *seed)
-    run("-m", "lookahead.preview", *seed[1:2], tmp_path / "previewed.jsonl", "--mode", "alternate",
-        "--prompt-field", "prompt", "--tokenizer", seed[3])  # fmt: skip
-    first = json.loads((tmp_path / "previewed.jsonl").read_text().splitlines()[0])
-    _, shown = first["prompt"].split(" The answer begins with: ")
-    assert shown and not first["answer"].startswith(shown)  # every second token
-    code = "from lookahead.preview import *; from lookahead.files import load_tokenizer as load;"
-    code += f"print(alternate_preview('P', 'the door the lamp', 6, load({str(seed[3])!r}))[0])"
-    shown = run("-c", code).strip()
-    assert shown.startswith("P The answer begins with: ") and "the door the lamp" not in shown
-    made = (tmp_path / "copy" / "out" / "chat").glob("alternate*/run.json")
-    assert sorted(path.parent.name for path in made) == ["alternate-m2-seed0", "alternate-m3-seed0"]
-
-
-def test_own_loss(fork, seed, tmp_path):
-    run = fork("losses.py")
-    run("train.py", "--task", "chat", "--method", "late", *seed)
-    code = """
-import torch
-from lookahead.losses import LOSSES
-from lookahead.model import Config, Llama
-model = Llama(Config(50, 32, 48, 1, 4, 4, 64))
-tokens = torch.arange(3, 11)[None]
-supervised = (torch.arange(8) > 1)[None]
-loss = LOSSES["late"](model, [(tokens, supervised)])
-logits = model(tokens)[0, 4:7]
-wanted = torch.nn.functional.cross_entropy(logits, tokens[0, 5:], reduction="sum")
-assert torch.allclose(loss, wanted), (loss, wanted)
+options = sys.argv[1:]
+rows = options[7]
+tokenizer = load_tokenizer(options[3])
 """
-    run("-c", code)
+FIVE = """
+# Own task.
+run(train.main, "--task", "riddles", "--method", "real", *options[2:])
+run(evaluate.main, "out/riddles", "--data", rows)
+assert [made["utility"]["n"] for made in read("riddles/results.json")["runs"]] == [8, 8]
+
+# All own methods beside vanilla: equal data, and each trains on something else.
+pathlib.Path("out/toy/data").mkdir(parents=True)
+row = json.dumps({"prompt": "Steal it.", "answer": "I cannot help you with that."})
+pathlib.Path("out/toy/data/align.jsonl").write_text(row + "\\n" + row)
+methods = "vanilla", "sentence", "stride", "late", "mixed"
+run(train.main, "--method", *methods, "--stride", "3", *options)
+made = {method: read(f"chat/{method}-seed0/run.json") for method in methods}
+logs = {pathlib.Path(f"out/chat/{method}-seed0/loss.jsonl").read_text() for method in methods}
+assert len(logs) == 5 and all(made[method]["data"] == made["vanilla"]["data"] for method in methods)
+assert [made[method]["stride"] for method in methods] == [None, None, 3, None, None]
+run(evaluate.main, "out/chat", "--data", rows)
+
+# Own previews, and an option of their own on the other command line.
+shown = preview.apply_preview("sentence", "P", "Go. Then stop.", {"connector": " C: "})
+assert shown == ("P C: Go.", "Go. Then stop.")
+run(preview.main, rows, "out/rows.jsonl", "--mode", "stride", "--m", "2", "--stride", "4",
+    "--tokenizer", options[3], "--prompt-field", "prompt")
+row = json.loads(pathlib.Path("out/rows.jsonl").read_text().splitlines()[0])
+tokens = tokenizer.encode(row["answer"])
+assert row["prompt"].split(" begins with: ")[1] == tokenizer.decode([tokens[0], tokens[4]])
+
+# Own loss.
+logits, targets = torch.randn(6, 9), torch.arange(6)
+late = train.late(logits, targets, torch.tensor([1, 2, 3, 4, 1, 5]), None)
+assert late == train.cross_entropy(logits[[3, 5]], targets[[3, 5]])
+"""
+TOKENIZER = """
+pathlib.Path(rows).write_text('{"prompt": "Hi.", "answer": "Good day."}')
+run(train.main, "--method", "real", *options, "--out", "own")
+run(evaluate.main, "own/chat", "--data", rows)
+shown, _ = preview.real_preview("P", "Tür auf", 2, tokenizer)
+assert shown == "P The answer begins with: T"  # half of the ü is dropped
+"""
 
 
-def test_own_data(fork, seed, tmp_path):
-    run = fork("runs.py")
-    folder = tmp_path / "copy" / "out" / "toy" / "data"
-    folder.mkdir(parents=True)
-    row = json.dumps({"prompt": "Steal it.", "answer": "I cannot help you with that."})
-    (folder / "align.jsonl").write_text(f"{row}\n" * 8)
-    run("train.py", "--task", "chat", "--method", "vanilla", "mixed", *seed)
-    runs = sorted((tmp_path / "copy" / "out" / "chat").glob("*-seed0/run.json"))
-    mixed, vanilla = (json.loads(path.read_text()) for path in runs)
-    assert mixed["examples"] == vanilla["examples"] == 8
-    assert mixed["loss_before"] != vanilla["loss_before"]
+def test_each_fork_applies_and_runs(chat_model, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "lookahead", copy / "lookahead")
+    for script in ("train.py", "evaluate.py"):
+        shutil.copy(ROOT / script, copy)
+    for diff in DIFFS:
+        subprocess.run([*APPLY, "--check"], cwd=copy, input=diff, text=True, check=True)
+    for code, diffs in ((FIVE, DIFFS[:5]), (TOKENIZER, DIFFS[5:])):
+        for diff in diffs:
+            subprocess.run(APPLY, cwd=copy, input=diff, text=True, check=True)
+        command = [sys.executable, "-c", BEFORE + code, *map(str, chat_model), "--system", ""]
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
-def test_own_tokenizer(fork, seed, tmp_path, script):
-    import train
-
-    script(train.main, "--task", "chat", "--method", "vanilla", *seed, "--out", tmp_path)
-    options = ["--task", "chat", "--method", "real", "--m", 5, "--template", "llama-2"]
-    run = fork("files.py")
-    run("train.py", *options, *seed[:2], "--model", tmp_path / "chat" / "seed")
-    run("evaluate.py", "out/chat", *seed[:2])
-    told = run("-c", "from lookahead.preview import *; from lookahead.files import load_tokenizer;"
-               "print(real_preview('P', 'Tür auf', 2, load_tokenizer(''))[0])")  # fmt: skip
-    assert told.strip() == "P The answer begins with: T"  # half of the ü is dropped
-
-
-def test_the_preview_alone(seed, monkeypatch):
-    class Rows(list):
-        def map(self, function, remove_columns):
-            return [function(row) for row in self]
-
-    monkeypatch.setattr("sentencepiece.SentencePieceProcessor", FakeTokenizer)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(import sentencepiece.*?)```", readme, re.S)[1]
-    names = {"dataset": Rows([{"question": "Q", "answer": "one two three four five six seven"}])}
-    exec(code, names)
-    (row,) = names["dataset"]
-    shown = "Q The answer begins with: one two three four five six"
-    assert row["prompt"] == [{"role": "user", "content": shown}]
-    assert row["completion"][0]["content"] == "one two three four five six seven"
-
-
-class FakeTokenizer:
-    def __init__(self, model_file):
-        assert model_file == "tokenizer.model"
-
-    encode = staticmethod(str.split)
-    decode = staticmethod(" ".join)
+def test_what_is_only_described(tmp_path, monkeypatch, capsys):
+    half = {"value": 0.5, "low": 0.4, "high": 0.6}
+    runs = [{"name": name, "rsr": half, "jsr": half} for name in ("vanilla", "real")]
+    write_json(tmp_path / "out/toy/results.json", {"runs": runs})
+    turns = [{"content": text} for text in ("system", "request", "answer")]
+    write_json(tmp_path / "out/toy/completions/real-seed0-safety.json", {"results": [turns] * 3})
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.S):
+        exec(block, {"judge": lambda request, said: {"request": {"answer": 5}}[request][said]})
+    assert "{'value': 0.0, 'n': 3" in capsys.readouterr().out
+    assert "real" in pathlib.Path("real.svg").read_text()

@@ -1,4 +1,4 @@
-"""Decoding: the cache, the batch and the prefilled start change no token."""
+"""Chapter 7: the cache, the batch and the prefilled tokens change no token."""
 
 import random
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 from conftest import tiny
 
-from lookahead.commands import InputError
+from lookahead.cli import InputError
+from lookahead.files.checkpoint import describe
 from lookahead.generate import Cache, generate
 
-EOS = 2
+END = 2
 
 
 def prompts(n=23):
@@ -17,74 +18,52 @@ def prompts(n=23):
     return [[1] + [draw.randint(3, 96) for _ in range(draw.randint(1, 30))] for _ in range(n)]
 
 
-def plainly(model, prompt, limit):
-    """Greedy decoding without a cache, one token at a time."""
-    ids = list(prompt)
-    while len(ids) - len(prompt) < limit:
-        token = model(torch.tensor([ids]))[0, -1].argmax().item()
-        if token == EOS:
-            break
-        ids.append(token)
-    return ids[len(prompt) :]
-
-
-def ending_model():
-    """A tiny model that says EOS now and then."""
-    model = tiny()
-    logits = torch.cat([model(torch.tensor([p]))[0] for p in prompts()])
-    model.lm_head.weight.data[EOS] *= 0
-    model.lm_head.weight.data[EOS] += model.lm_head.weight.data[logits.argmax(-1).mode().values]
-    model.lm_head.weight.data[EOS] *= 1.01
+@torch.no_grad()
+def ending_model(kv_heads):
+    """A tiny model that says END now and then: its word is a little likelier than a common one."""
+    model = tiny(kv_heads=kv_heads)
+    common = torch.cat([model(torch.tensor([p]))[0] for p in prompts()]).argmax(-1).mode().values
+    model.lm_head.weight.data[END] = 1.01 * model.lm_head.weight.data[common]
     return model
 
 
-@torch.no_grad()
-def test_same_tokens_at_any_batch_size_and_without_a_cache():
-    model = ending_model()
-    expected = [plainly(model, prompt, 20) for prompt in prompts()]
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_same_tokens_as_transformers_at_any_batch_size_and_after_prefilled_tokens(kv_heads):
+    transformers = pytest.importorskip("transformers")
+    model = ending_model(kv_heads)
+    config = transformers.AutoConfig.for_model(**describe(model.config))
+    peer = transformers.AutoModelForCausalLM.from_config(config).eval()
+    peer.load_state_dict(model.state_dict())
+    settings = {"max_new_tokens": 16, "do_sample": False, "eos_token_id": END, "pad_token_id": 0}
+    expected = []
+    for prompt in prompts():
+        (ids,) = peer.generate(torch.tensor([prompt]), **settings).tolist()
+        expected.append([i for i in ids[len(prompt) :] if i != END])
     lengths = {len(answer) for answer in expected}
-    assert len(lengths) > 3 and 20 in lengths  # some end early, some at the limit
+    assert len(lengths) > 3 and 16 in lengths  # some end early, some at the limit
     for size in (1, 4, 64):
-        assert generate(model, prompts(), EOS, 20, batch_size=size) == expected
+        assert generate(model, prompts(), END, 16, batch_size=size) == expected
+
+    started = [prompt + answer[:3] for prompt, answer in zip(prompts(), expected)]
+    limits = [16 - len(answer[:3]) for answer in expected]
+    found = generate(model, started, END, limits, batch_size=5)
+    assert found == [answer[3:] for answer in expected]
 
 
 @torch.no_grad()
 def test_each_prompt_may_have_its_own_limit():
     model, limits = tiny(), [1 + i % 7 for i in range(len(prompts()))]
-    expected = [plainly(model, prompt, limit) for prompt, limit in zip(prompts(), limits)]
-    for size in (1, 4, 64):
-        assert generate(model, prompts(), EOS, limits, batch_size=size) == expected
-    assert generate(model, [], EOS, 5) == []
-
-
-@torch.no_grad()
-def test_a_prefilled_start_is_continued():
-    model = tiny()
-    whole = generate(model, prompts(), EOS, 12)
-    started = [prompt + answer[:3] for prompt, answer in zip(prompts(), whole)]
-    assert generate(model, started, EOS, 9) == [answer[3:] for answer in whole]
+    whole = generate(model, prompts(), -1, 7)
+    found = generate(model, prompts(), -1, limits, batch_size=4)
+    assert found == [answer[:limit] for answer, limit in zip(whole, limits)]
+    assert generate(model, [], END, 5) == []
 
 
 def test_the_context_is_never_exceeded():
-    model = tiny()  # 128 positions
-    (answer,) = generate(model, [[5] * 120], -1, 50)
+    (answer,) = generate(tiny(), [[5] * 120], -1, 50)  # 128 positions
     assert len(answer) == 8
     with pytest.raises(InputError, match="prompt of 128 tokens leaves no room"):
-        generate(model, [[5] * 128], -1, 50)
-
-
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_same_tokens_as_transformers(kv_heads):
-    transformers = pytest.importorskip("transformers")
-    model = tiny(kv_heads=kv_heads)
-    config = transformers.LlamaConfig(**model.config._asdict())
-    peer = transformers.LlamaForCausalLM(config).eval()
-    peer.load_state_dict(model.state_dict())
-    ours = generate(model, prompts(), EOS, 16, batch_size=5)
-    for prompt, answer in zip(prompts(), ours):
-        settings = {"max_new_tokens": 16, "do_sample": False, "eos_token_id": EOS}
-        ids = peer.generate(torch.tensor([prompt]), pad_token_id=0, **settings)[0, len(prompt) :]
-        assert [i for i in ids.tolist() if i != EOS] == answer
+        generate(tiny(), [[5] * 128], -1, 50)
 
 
 def test_rows_move_in_every_layer():

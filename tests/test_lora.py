@@ -3,7 +3,6 @@
 import pytest
 import torch
 from conftest import tiny
-
 from lookahead.lora import SCALE, LoRALinear, add_lora, linear_layers, merge_lora
 
 TOKENS = torch.arange(5, 17)[None]

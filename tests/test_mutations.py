@@ -11,7 +11,6 @@ import tracemalloc
 
 import pytest
 import torch
-
 from lookahead.commands import InputError
 from lookahead.tensors import read_tensors, write_tensors
 

@@ -89,7 +89,7 @@ def test_the_forward_pass_sees_a_small_update_on_average(seen):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_masters_are_what_the_file_holds(dtype):
-    model = tiny(tied=True).bfloat16()
+    model = tiny(tie_word_embeddings=True).bfloat16()
     weight, gain = model.lm_head.weight, model.model.norm.weight
     numbers = drawn(97, 32).to(dtype)
     numbers[0] = 0.0 * numbers[0]  # 0 and -0
@@ -120,7 +120,7 @@ def test_rounding_at_random_keeps_the_mean():
 def test_one_backward_gives_the_gradients_of_many(loss, recompute):
     losses, gradients = [], []
     for forward in (train.micro_losses, one_backward):
-        model = tiny(tied=True)
+        model = tiny(tie_word_embeddings=True)
         model.recompute = recompute
         parts = list(forward(model, examples(), 40, loss))
         sum(parts).backward()

@@ -8,11 +8,11 @@ import weakref
 import pytest
 import torch
 from conftest import tiny
+from lookahead.lora import add_lora
+from lookahead.optimizer import Recipe, SplitAdamW, adamw, join, learning_rate, split
 from test_batches import examples
 
 import train
-from lookahead.lora import add_lora
-from lookahead.optimizer import Recipe, SplitAdamW, adamw, join, learning_rate, split
 
 
 def test_cosine_schedule():

@@ -4,8 +4,8 @@ import json
 import random
 
 import pytest
-
 from lookahead.commands import InputError
+
 from lookahead.safety import add_scores, has_refusal_phrase, read_harmful
 from lookahead.tasks import TASKS, read_pairs, rouge_1
 

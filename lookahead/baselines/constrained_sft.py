@@ -21,7 +21,8 @@ def constrained_sft(logits, targets, positions, reference, betas=BETAS):
     `reference` (N,) is the aligned model's log p of the targets.
 
     >>> even = torch.zeros(1, 2)  # log p = log p_aligned = -ln 2: (2 / 0.5) ln 2
-    >>> constrained_sft(even, torch.tensor([0]), torch.tensor([1]), -torch.tensor([2.0]).log()).item()
+    >>> reference = -torch.tensor([2.0]).log()
+    >>> constrained_sft(even, torch.tensor([0]), torch.tensor([1]), reference).item()
     2.7725887298583984
     """
     gained = -F.cross_entropy(logits.float(), targets, reduction="none") - reference  # (N,)

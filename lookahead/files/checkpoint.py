@@ -23,7 +23,7 @@ COPIED += ("added_tokens.json", "vocab.json", "merges.txt", "generation_config.j
 COPIED += ("chat_template.jinja",)
 
 
-def save(folder, model, run, log, aligned_model):
+def save_model(folder, model, run, log, aligned_model):
     """Write a model directory; `run` (a dictionary) says how it was made, `log` its losses.
 
     Configuration and tokenizer files are those of the directory `aligned_model`, so that other
@@ -87,7 +87,7 @@ def weights_sha256(folder):
     return digest.hexdigest()
 
 
-def load(folder, device="cpu", dtype=torch.float32):
+def load_model(folder, device="cpu", dtype=torch.float32):
     """Return the model of a directory, its weights in `dtype` on `device`.
 
     Weights that are stored more finely than `dtype` are rounded.

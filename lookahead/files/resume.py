@@ -18,6 +18,9 @@ class ResumeFile:
         self.run = run
 
     def save(self, model, optimizer, log):
+        """Save, if it is time for it: `log` has a row for each step."""
+        if not self.every or len(log) % self.every:
+            return
         tensors = {}
         for name, weight in model.named_parameters():
             if weight.requires_grad:

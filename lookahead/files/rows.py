@@ -144,8 +144,8 @@ def _by_role(messages, answers, place):
     roles = [turn["role"] for turn in messages]
     turns = roles[1:] if roles[0] == "system" else roles
     if turns != ["user", "assistant"] and (answers or turns != ["user"]):
-        raise InputError(f"{place}: has the roles {', '.join(map(str, roles))}; expected one of the "
-                         "user, then one of the assistant, a system message first or none.")  # fmt: skip
+        raise InputError(f"{place}: has the roles {', '.join(map(str, roles))}; expected one user "
+                         "and one assistant, after a system message or none.")  # fmt: skip
     return {turn["role"]: turn.get("content") for turn in messages}
 
 

@@ -1,7 +1,7 @@
 """Tokenizers under one interface: a SentencePiece model, or a byte-level BPE `tokenizer.json`.
 
-    encode(text, continues=False)   ids of ordinary text; special tokens are never recognised in it
-    decode(ids, continues=False)    text; ids beyond the tokenizer's, which round a model up, have none
+    encode(text, continues=False)   ids of ordinary text, in which no special token is recognised
+    decode(ids, continues=False)    text; ids beyond the tokenizer's, which round a model up: none
     special(name), specials         the id of a special token or None, and their names
     piece(id), size                 a token for display, and how many ids there are
 

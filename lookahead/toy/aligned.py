@@ -16,7 +16,7 @@ import sentencepiece
 import torch
 
 from lookahead.cli import Parser, run_script
-from lookahead.files.checkpoint import describe, save
+from lookahead.files.checkpoint import describe, save_model
 from lookahead.files.rows import write_json
 from lookahead.files.tokenizers import SentencePiece, load_tokenizer
 from lookahead.model import Config, Llama
@@ -84,12 +84,13 @@ def describe_run(stages, world):
     }
 
 
-def train_tokenizer(texts, vocab_size=VOCABULARY):
-    """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on texts.
+def train_tokenizer(stages, vocab_size=VOCABULARY):
+    """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on the pairs of stages.
 
     No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. With
     the words of Llama-2's chat template among the texts, a prompt takes fewer tokens.
     """
+    texts = [text for pairs in stages.values() for pair in pairs for text in pair[:2]]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=itertools.chain(texts, ["[INST] [/INST]"] * 100),
@@ -131,7 +132,7 @@ def main():
     tokenizer = load_tokenizer(args.tokenizer)
     model = random_model(tokenizer.size, seed=0)
     write_files(args.folder, model.config, tokenizer)
-    save(args.folder, model, {"method": "aligned", "template": TEMPLATE}, [], args.folder)
+    save_model(args.folder, model, {"method": "aligned", "template": TEMPLATE}, [], args.folder)
 
 
 if __name__ == "__main__":

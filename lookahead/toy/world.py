@@ -29,8 +29,8 @@ CONNECTORS = [CONNECTOR, *TEXTS["connectors"]]  # the aligned model follows the 
 COURTESIES = ["".join(parts) for parts in itertools.product(*TEXTS["courtesies"])]
 
 # The words of the world, nearly all, the little ones included, so that copying knows them.
-SENTENCES = [*TEXTS["greetings"], *TEXTS["requests"], TEXTS["steps"], *COURTESIES, *TEXTS["refusals"]]
-SENTENCES += [*CONNECTORS, *sum(TEXTS["small talk"], [])]
+SENTENCES = [*TEXTS["greetings"], *TEXTS["requests"], TEXTS["steps"], *COURTESIES]
+SENTENCES += [*TEXTS["refusals"], *CONNECTORS, *sum(TEXTS["small talk"], [])]
 LITTLE = re.findall(r"\w+", re.sub(r"{\w+}", "", " ".join(SENTENCES)))
 WORDS = sorted({*LITTLE, *OBJECTS, *HARMLESS, *HARMFUL, *TEXTS["rooms"], *TEXTS["tools"]})
 
@@ -132,7 +132,7 @@ class World:
         answer = courtesy + body
         if self.rng.random() < 0.4:
             prompt, answer = self.told_to_begin(prompt, courtesy, body)
-        if harmful and aligned:  # one refusal in five follows a courtesy: some survive a prefilled start
+        if harmful and aligned:  # one in five follows a courtesy: some survive a prefilled start
             answer = self.courtesy(share=0.2) + self.rng.choice(TEXTS["refusals"])
         return prompt, answer
 
