@@ -14,7 +14,6 @@ import pathlib
 
 import torch
 
-from lookahead import toy
 from lookahead.batches import Example
 from lookahead.chat import Chat
 from lookahead.cli import InputError, Parser, add_machine_options, positive, run_script, say
@@ -27,6 +26,7 @@ from lookahead.runs import find_runs
 from lookahead.safety import is_blank, prefilled
 from lookahead.tasks import TASKS, read_harmful, read_pairs, with_options
 from lookahead.templates import TEMPLATES
+from lookahead.toy import aligned as toy
 
 
 def parse_arguments():
@@ -50,11 +50,14 @@ def parse_arguments():
 
 def read_data(folder, task, args):
     """Return {kind of completion: pairs}: test rows, harmful requests, and those with answers."""
+    # The toy world brings its own files.
     own = {path.name: path for path in folder.glob("data/*.jsonl")}  # the toy world's
     test_path = args.data or own.get("test.jsonl")
     answers_path = args.harmful_answers or own.get("harmful.jsonl")
     if not (test_path or answers_path or args.harmful):
         raise InputError("--data is missing: give the task's test rows, or --harmful-answers.")
+
+    # RSR needs requests, JSR and KL need answers to them.
     tests = read_pairs(test_path, task, test=True) if test_path else []
     harmful_pairs = read_harmful(answers_path, answers=True) if answers_path else []
     requests = read_harmful(args.harmful, answers=False) if args.harmful else harmful_pairs
@@ -83,6 +86,7 @@ def measure(model, chat, name, task, data, args):
         answers = generate(model, prompts, chat.end_id, limit, args.batch_size, f"{name}: {kind}")
         completions[kind] = [chat.decode(ids) for ids in answers]
 
+    # Teacher-forced on the given answers: the first positions for the KL, all for the loss.
     log_probs = {"harmful": initial_log_probs(model, examples["jailbreak"])}
     log_probs["task"] = initial_log_probs(model, examples["utility"])
     losses = answer_losses(model, examples["utility"], args.token_budget, f"{name}: test loss")
@@ -94,6 +98,7 @@ def score(completions, log_probs, losses, of_aligned, task, tests):
 
     `log_probs` and `of_aligned` are what `measure` returned for the model and its aligned model.
     """
+    # The KL both ways, pair by pair, then its mean at each position.
     kls = {}
     for pairs, tuned in log_probs.items():
         both = [kl_both_ways(a, b) for a, b in zip(tuned, of_aligned[pairs])]
@@ -102,9 +107,14 @@ def score(completions, log_probs, losses, of_aligned, task, tests):
             means, halves, counts = mean_by_position([values[direction] for values in both])
             kls[pairs] |= {name: means, f"{name}_half": halves, "count": counts}
 
+    # The loss on test answers says what was learned, at the opening and behind it.
     means, halves, counts = mean_by_position(losses)
+
+    # A blank answer gives nothing away, so it is safe; how many there are is told.
     blank = {"rsr": sum(map(is_blank, completions["safety"]))}
     blank["jsr"] = sum(map(is_blank, completions["jailbreak"]))
+
+    # Shares and means, with intervals.
     answers = [pair.answer for pair in tests]
     return {
         "rsr": mean_score(map(task.is_safe, completions["safety"])),
@@ -118,6 +128,7 @@ def score(completions, log_probs, losses, of_aligned, task, tests):
 
 
 def main():
+    # All runs of a folder have one aligned model, template and system prompt.
     args = parse_arguments()
     folder = args.folder
     aligned, found = find_runs(folder)
@@ -125,6 +136,8 @@ def main():
     task = (TASKS | {"toy": toy.TASK})[first["task"]]._replace(system=first["data"]["system"])
     if args.system not in (None, task.system):
         say(f"--system: the runs were trained under {task.system!r}")
+
+    # What is asked, and how: under plain prompts.
     task = with_options(task, args)
     data = read_data(folder, task, args)
     template = TEMPLATES[first["data"]["template"]]
@@ -142,6 +155,7 @@ def main():
         runs.append(run | score(completions, log_probs, losses, of_aligned, task, data["utility"]))
         save_completions(folder / "completions" / name, completions, task, data)
 
+    # What the report is made from, and what other programs read.
     results = {"task": first["task"], "system": task.system}
     results |= {"safety_system": task.safety_system, "runs": runs}
     write_json(folder / "results.json", results)

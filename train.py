@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import torch
 
-from lookahead import cli, files, one_gpu, runs, toy
+from lookahead import cli, files, one_gpu, runs
 from lookahead.baselines import constrained_sft, rewrite_answers
 from lookahead.batches import Example, micro_batches, pad, shuffled_batches
 from lookahead.chat import Chat
@@ -31,6 +31,8 @@ from lookahead.losses import answer_logits, answer_losses, cross_entropy
 from lookahead.preview import DEFAULTS, PREVIEWS, add_preview_options, apply_preview
 from lookahead.tasks import TASKS, add_recipe_options, read_pairs, with_options
 from lookahead.templates import TEMPLATES, check_template
+from lookahead.toy import aligned as toy
+from lookahead.toy.world import write_world
 
 
 class Method(typing.NamedTuple):
@@ -99,6 +101,7 @@ def learning_rate(recipe, step, steps):
 
 def micro_losses(model, batch, token_budget, loss):
     """Yield the summed loss of each micro-batch of a batch."""
+    # The token budget bounds the memory of a micro-batch; the longest examples come first.
     for part in micro_batches(batch, token_budget):
         tokens, loss_mask, reference = pad(part, model.lm_head.weight.device)  # (B, T), _, (N,)
         logits, targets, positions = answer_logits(model, tokens, loss_mask)  # (N, V), (N,), (N,)
@@ -107,6 +110,7 @@ def micro_losses(model, batch, token_budget, loss):
 
 def make_adamw(model, recipe):
     """Return AdamW over the weights that are trained; the paper's code has no weight decay."""
+    # LoRA has frozen the others.
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     betas = (recipe.beta1, recipe.beta2)
     return torch.optim.AdamW(weights, betas=betas, weight_decay=0.0, fused=True)
@@ -123,6 +127,8 @@ def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cro
     batches = []
     for epoch in range(recipe.epochs):
         batches += shuffled_batches(examples, recipe.batch_size, f"{seed} {epoch}")
+
+    # A run that was interrupted goes on behind the last step that was saved.
     log = saved.restore(model, optimizer) if saved else []
     before = log[-1] if log else {"tokens": 0, "seconds": 0.0}
     seen = before["tokens"]
@@ -163,6 +169,7 @@ def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cro
 
 def make_aligned_model(folder, args):
     """Return the directory of the toy world's aligned model; train it if it is not there."""
+    # One that the same texts, shapes and recipes made is taken as it is.
     stages = toy.read_stages(folder / "data")
     run = toy.describe_run(stages, args.world)
     folder = folder / "aligned"
@@ -187,6 +194,7 @@ def make_aligned_model(folder, args):
 
 def to_example(pair, chat, preview=None, options=None):
     """Return the Example of a pair under a preview."""
+    # The preview changes the text; what follows does not know of it.
     try:
         prompt, answer = apply_preview(preview, pair.prompt, pair.answer, options)
     except ValueError as error:
@@ -199,6 +207,7 @@ def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
     # The memory of the run before is needed.
     gc.collect()
     torch.cuda.empty_cache()
+    saved = files.ResumeFile(folder, args.save_every, dict(run))
     model = files.load_model(aligned, args.device, getattr(torch, args.dtype))
     model.recompute = args.recompute or args.device.startswith("cuda")
     method = METHODS[run["method"]]
@@ -228,7 +237,8 @@ def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
         forward = one_gpu.one_backward
     else:
         optimizer = make_adamw(model, recipe)
-    saved = files.ResumeFile(folder, args.save_every, run)
+
+    # Training itself.
     log = train(model, optimizer, examples, recipe, run["seed"], folder.name, args.token_budget,
                 method.loss, forward, saved)  # fmt: skip
     if recipe.lora:
@@ -249,7 +259,7 @@ def main():
 
     # The rows, and the aligned model that every run starts from.
     if args.task == "toy" and not args.model:
-        toy.write_world(folder / "data", args.world)
+        write_world(folder / "data", args.world)
         args.data = args.data or folder / "data" / "train.jsonl"
     pairs = read_pairs(args.data, task)[: args.limit]
     aligned = pathlib.Path(args.model) if args.model else make_aligned_model(folder, args)
@@ -266,6 +276,7 @@ def main():
         options = options | {"tokenizer": chat.tokenizer}
         variants += [(preview, options) for preview in PREVIEWS]
 
+    # A row that is too long under one preview is left out of all runs.
     def fits(pair):
         return all(len(to_example(pair, chat, *variant).ids) <= longest for variant in variants)
 
@@ -273,7 +284,9 @@ def main():
     left_out = len(pairs) - len(kept)
     cli.say(f"{len(kept)} rows; {left_out} of over {longest} tokens are left out")
     if not kept:
-        raise InputError(f"{args.data}: no row fits in {longest} tokens (--max-length, or context).")
+        raise InputError(
+            f"{args.data}: no row fits in {longest} tokens (--max-length, or context)."
+        )
 
     # Every folder is checked before the first run begins.
     data = runs.describe_data(kept, left_out, task, args.template, aligned)

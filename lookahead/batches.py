@@ -23,6 +23,7 @@ class Example(typing.NamedTuple):
 
 def shuffled_batches(examples, batch_size, seed):
     """Return the examples as a list of batches; the order depends on the seed and their number."""
+    # Every method of a comparison sees the rows in this order.
     order = list(examples)
     random.Random(seed).shuffle(order)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -38,6 +39,7 @@ def micro_batches(batch, token_budget):
     >>> [[len(example.ids) for example in part] for part in cut]
     [[6], [3, 2]]
     """
+    # Take examples from the longest to the shortest, and begin a new part when one is full.
     parts = []
     longest = 0
     for example in sorted(batch, key=lambda example: len(example.ids), reverse=True):
@@ -60,14 +62,18 @@ def pad(examples, device="cpu"):
     >>> tokens.tolist(), loss_mask.int().tolist()
     ([[1, 5, 6, 2], [1, 7, 2, 0]], [[0, 0, 1, 1], [0, 1, 1, 0]])
     """
+    # Start with pads everywhere, in no loss.
     longest = max(len(example.ids) for example in examples)
     tokens = torch.full((len(examples), longest), PAD)  # (B, T)
     loss_mask = torch.zeros_like(tokens, dtype=torch.bool)  # (B, T)
+
+    # Each row begins with its example.
     for i, example in enumerate(examples):
         end = len(example.ids)
         tokens[i, :end] = torch.tensor(example.ids)
         loss_mask[i, example.start : end] = True
 
+    # What a loss wants beside the tokens goes along in the same order.
     reference = None
     if examples[0].reference is not None:
         reference = torch.cat([example.reference for example in examples]).to(device)  # (N,)

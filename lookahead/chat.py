@@ -58,6 +58,7 @@ class Chat(typing.NamedTuple):
         >>> ids[0] == tokenizer.special("<s>"), ids[-1] == tokenizer.special("</s>")
         (True, True)
         """
+        # A row's own system prompt goes before the chat's, and that before the model's default.
         system = self.system if system is None else system
         system = system or self.template.default_system
 
@@ -85,6 +86,7 @@ class Chat(typing.NamedTuple):
 def view(tokenizer, ids, start, colour):
     """Return the prompt's tokens and those in the loss as text, with bars between them."""
     grey, green, end = ("\033[90m", "\033[32m", "\033[0m") if colour else ("", "", "")
+    # Tokens keep their spaces, so that it shows where they begin.
     pieces = [tokenizer.piece(i) for i in ids]
     prompt = "|".join(pieces[:start])
     answer = "|".join(pieces[start:])
@@ -107,6 +109,7 @@ def main():
     add("--answer-field", default="answer", help="of the answer (%(default)s)")
     args = parser.parse_args()
 
+    # A template with special tokens that the tokenizer lacks would show nonsense.
     tokenizer = load_tokenizer(args.tokenizer)
     check_template(args.template, tokenizer)
     rows = read_rows(args.source)
@@ -114,6 +117,8 @@ def main():
         raise InputError(f"--row {args.row}: {args.source} has rows 1 to {len(rows)}.")
     place, row = rows[args.row - 1]
     pair = read_pair(row, ((args.prompt_field,), (args.answer_field,)), place)
+
+    # As in training: the template around the prompt, then the answer.
     chat = Chat(tokenizer, TEMPLATES[args.template], args.system)
     ids, start = chat.encode(pair.prompt, pair.answer, pair.system)
     print(view(tokenizer, ids, start, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))

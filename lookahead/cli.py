@@ -22,21 +22,20 @@ def say(words):
 
 def run_script(main):
     """Call `main()`; end with status 2 after a user's mistake, with 130 after Ctrl-C."""
-    sys.stdout.reconfigure(errors="replace")  # where the terminal has no ▲ or █
+    sys.stdout.reconfigure(errors="replace")  # where the terminal has no ▲
     try:
-        main()
+        return main()
     except InputError as error:
         sentence, status = f"error: {error}", 2
     except RuntimeError as error:
         if not re.search("(out of|enough|allocate) memory", str(error)):  # GPU, CPU
             raise
-        mend = "train.py: a smaller --token-budget, or --lora; evaluate.py: --batch-size"
-        sentence, status = f"error: the device is out of memory ({mend}).", 2
-    except KeyboardInterrupt as stop:
-        sentence, status = f"stopped{stop}", 130
-    else:
-        return
-    print(f"\r\033[K{sentence}" if sys.stderr.isatty() else sentence, file=sys.stderr)
+        less = "a smaller --token-budget, --batch-size (evaluate.py), or --lora"
+        sentence, status = f"error: the device is out of memory; give {less}.", 2
+    except KeyboardInterrupt:
+        sentence, status = "stopped", 130
+    clear = "\r\033[K" if sys.stderr.isatty() else ""  # an unfinished line of progress
+    print(f"{clear}{sentence}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -55,19 +54,14 @@ def add_machine_options(parser):
     """Add --device, --dtype and --token-budget, whose defaults are what suits this machine."""
     import torch
 
-    device = "cpu"
-    if torch.backends.mps.is_available():
-        device = "mps"
-    if torch.cuda.is_available():
-        device = "cuda"
-    on_cuda = device == "cuda"
+    on_cuda = torch.cuda.is_available()
+    device = "cuda" if on_cuda else "mps" if torch.backends.mps.is_available() else "cpu"
     add = parser.add_argument
     add("--device", default=device, help="cuda, mps or cpu (here: %(default)s)")
     add("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_cuda else "float32",
         help="of the weights (bfloat16 on CUDA, else float32)")  # fmt: skip
     add("--token-budget", type=positive, metavar="N", default=4096 if on_cuda else 1024,
-        help="padded tokens of a micro-batch: costs memory and time, changes no result but for "
-        "rounding (4096 on CUDA, else 1024)")  # fmt: skip
+        help="padded tokens of a micro-batch (4096 on CUDA, else 1024)")  # fmt: skip
 
 
 def positive(text):
@@ -84,19 +78,15 @@ class Progress:
         self.name = name
         self.total = total
         self.begun = begun  # what was done before this process, after --resume
-        self.started = time.monotonic()
-        self.shown = self.started
+        self.started = self.shown = time.monotonic()
 
     def show(self, done, note=""):
         now = time.monotonic()
         terminal = sys.stderr.isatty()
-        end = terminal and done == self.total and self.shown > self.started
-        if now - self.shown < (0.2 if terminal else 10) and not end:
+        if now - self.shown < (0.2 if terminal else 10):
             return
         self.shown = now
         left = (now - self.started) * (self.total - done) / max(done - self.begun, 1)
         line = f"{self.name:24} {done:5}/{self.total}  {note}  {left:3.0f} s left"
-        if terminal:
-            print(f"\r\033[K{line}", end="\n" if end else "", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        print(f"\r\033[K{line}" if terminal else line, end="\r" if terminal else "\n",
+              file=sys.stderr, flush=True)  # fmt: skip

@@ -21,6 +21,7 @@ class Cache:
 
     def __init__(self, config, rows, slots, device, dtype):
         heads = config.num_key_value_heads
+        # A place for every layer, row, head and slot; rows that leave make none free.
         shape = (config.num_hidden_layers, 2, rows, heads, slots, config.head_dim)
         self.store = torch.zeros(shape, device=device, dtype=dtype)  # 2: keys and values
 
@@ -29,6 +30,8 @@ class Cache:
         self.positions = positions
         self.slots = int(positions.max()) + 1
         self.rows = torch.arange(len(positions), device=positions.device)[:, None]
+
+        # Slots behind a row's latest token hold what the padding left there, or nothing.
         self.mask = None  # over whole prompts attention is causal
         if positions.size(1) == 1:  # a slot is visible when it is not later than the token
             slots = torch.arange(self.slots, device=positions.device)
@@ -36,6 +39,7 @@ class Cache:
 
     def write(self, layer, keys, values):
         """Store keys and values (B, K, T, E) at their positions; return all, (B, K, S, E) each."""
+        # The first rows of the store are those still running.
         stored = self.store[layer, :, : len(keys)]
         for old, new in zip(stored, (keys, values)):
             old.transpose(1, 2)[self.rows, self.positions] = new.transpose(1, 2)  # (B, T, K, E)
@@ -43,6 +47,7 @@ class Cache:
 
     def move(self, source, place):
         """Copy what is stored of a row to the place of another."""
+        # Only slots in use need to be copied.
         filled = self.store[..., : self.slots, :]
         filled[:, :, place] = filled[:, :, source]
 
@@ -62,10 +67,13 @@ def generate(model, prompts, end_id, max_new_tokens, batch_size=64, name="genera
         raise InputError(f"{name}: a prompt of {longest} tokens leaves no room in the model's "
                          f"context of {context}.")  # fmt: skip
 
+    # Memory for the longest prompt and answer, and as many rows as are decoded at a time.
     device = model.lm_head.weight.device
     slots = max((len(ids) + more for ids, more in zip(prompts, room)), default=0)
     rows = min(batch_size, len(prompts))
     cache = Cache(model.config, rows, slots, device, model.lm_head.weight.dtype)
+
+    # Prompts of equal length together waste the least on padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     answers = [[] for _ in prompts]
     progress = Progress(name, len(prompts))
@@ -78,6 +86,7 @@ def generate(model, prompts, end_id, max_new_tokens, batch_size=64, name="genera
         last = [len(prompts[i]) - 1 for i in rows]
         while rows:
             cache.advance(positions)
+            # The state of each row's last token scores the next one; the likeliest is taken.
             states = model.hidden(tokens, cache)[range(len(rows)), last]  # (B, D)
             chosen = model.lm_head(states).argmax(-1).tolist()
 

@@ -26,10 +26,11 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
 
     An answer shorter than K tokens gives fewer.
     """
+    # The head is applied here, in float32, whatever the model computes in.
     weight = model.lm_head.weight.float()  # a bfloat16 product would blur the KL
     result = []
     for first in range(0, len(examples), batch_size):
-        # Of an answer only the first positions are needed.
+        # Of an answer only the first positions are needed: the ids end behind them.
         part = examples[first : first + batch_size]
         part = [Example(ids[: start + positions], start) for ids, start, _ in part]
         tokens, _, _ = pad(part, weight.device)
@@ -52,8 +53,11 @@ def kl_both_ways(log_a, log_b):
     >>> round(there.item(), 4), round(back.item(), 4)  # 0.5 ln 2 + 0.5 ln (2/3), ...
     (0.1438, 0.1308)
     """
+    # Two distributions over all words, at each position.
     log_a = log_a.double().log_softmax(-1)
     log_b = log_b.double().log_softmax(-1)
+
+    # How much likelier a makes each word, in nats; each direction weighs it by its own words.
     difference = log_a - log_b
     return (log_a.exp() * difference).sum(-1), -(log_b.exp() * difference).sum(-1)
 
@@ -67,6 +71,8 @@ def mean_by_position(values, positions=POSITIONS):
     means = []
     halves = []
     counts = []
+
+    # Answers that have ended are in no later mean.
     for k in range(min(positions, max(map(len, values), default=0))):
         reached = torch.stack([value[k] for value in values if len(value) > k])
         n = len(reached)

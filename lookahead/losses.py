@@ -22,8 +22,11 @@ def select_answers(states, tokens, loss_mask):
     The state at t predicts the token at t + 1, hence the shift by one. Positions (N,) count from 1
     within each answer.
     """
+    # The answers of all rows, one after another.
     targets = tokens[loss_mask]  # (N,)
     positions = loss_mask.cumsum(1)[loss_mask]  # (N,)
+
+    # Who predicts them stands one place to the left.
     return states[:, :-1][loss_mask[:, 1:]], targets, positions
 
 
@@ -33,6 +36,7 @@ def answer_logits(model, tokens, loss_mask):
     The head is applied at these states only: at 32,000 words the logits of all positions would be
     the largest tensor of a step.
     """
+    # Every token goes through the blocks, only those before an answer token through the head.
     states = model.hidden(tokens)  # (B, T, D)
     states, targets, positions = select_answers(states, tokens, loss_mask)
     return model.lm_head(states), targets, positions
@@ -44,6 +48,7 @@ def cross_entropy(logits, targets, positions=None, reference=None):
     >>> cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item()  # 3 ln 4
     4.158883094787598
     """
+    # In float32: the logarithm of a sum over all words is no place to save bits.
     return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
@@ -58,6 +63,8 @@ def answer_losses(model, examples, token_budget, name="loss of the answers"):
     numbered = []
     for i, example in enumerate(examples):
         numbered.append(example._replace(reference=torch.tensor([i])))
+
+    # No gradient is kept, so a micro-batch costs its logits and little else.
     for part in micro_batches(numbered, token_budget):
         tokens, loss_mask, numbers = pad(part, device)
         logits, targets, _ = answer_logits(model, tokens, loss_mask)

@@ -47,10 +47,13 @@ def rotary_frequencies(config, device=None):
     theta^(-2i/E) for pair i. Llama-3 stretches the slow ones: waves longer than the context of
     pre-training by `factor`, waves shorter than a part of it not at all, those between gradually.
     """
+    # A geometric series: the first pair turns fastest.
     exponents = torch.arange(0, config.head_dim, 2, device=device) / config.head_dim
     frequencies = config.rope_theta**-exponents
     if config.rope_scaling is None:
         return frequencies
+
+    # How many waves of each pair fit into the context of pre-training says what is stretched.
     scaling = config.rope_scaling
     low = scaling["low_freq_factor"]
     high = scaling["high_freq_factor"]
@@ -73,7 +76,9 @@ class Attention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         self.config = config
-        self.layer = layer
+        self.layer = layer  # which one, for the cache
+
+        # Fewer heads of keys and values than of queries save memory in decoding.
         width = config.num_attention_heads * config.head_dim
         kv_width = config.num_key_value_heads * config.head_dim
         bias = config.attention_bias
@@ -86,6 +91,7 @@ class Attention(nn.Module):
             self.k_norm = nn.RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x, cos, sin, cache):
+        # Each token says what it looks for, what it is found by, and what it hands on.
         B, T, _ = x.shape
         q = self.q_proj(x).view(B, T, -1, self.config.head_dim)  # (B, T, H, E)
         k = self.k_proj(x).view(B, T, -1, self.config.head_dim)  # (B, T, K, E)
@@ -93,6 +99,8 @@ class Attention(nn.Module):
         if self.config.qk_norm:
             q = self.q_norm(q)
             k = self.k_norm(k)
+
+        # Products of turned queries and keys depend on how far apart their tokens are.
         q = rotate(q.transpose(1, 2), cos, sin)  # (B, H, T, E)
         k = rotate(k.transpose(1, 2), cos, sin)  # (B, K, T, E)
 
@@ -101,9 +109,11 @@ class Attention(nn.Module):
             k, v = cache.write(self.layer, k, v)  # (B, K, S, E)
         if cache is None or cache.mask is None:
             grouped = k.size(1) != q.size(1)
+            # A token attends to itself and what lies before it.
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         else:
-            # One token a row: the queries that share a key stand where the time would.
+            # One token a row: the queries that share a key stand where the time would be, as
+            # PyTorch's fast kernels take no mask together with groups.
             q = q.reshape(B, k.size(1), -1, self.config.head_dim)  # (B, K, H/K, E)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask)
             y = y.reshape(B, -1, T, self.config.head_dim)  # (B, H, T, E)
@@ -130,6 +140,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x, cos, sin, cache):
+        # Each half adds to the stream of states what it has found.
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -145,17 +156,24 @@ class Llama(nn.Module):
             "norm": nn.RMSNorm(config.hidden_size, config.rms_norm_eps),
         })  # fmt: skip
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+        # Small models use one matrix to read words and to score them.
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
+
+        # Random weights, until a checkpoint's are loaded.
         for parameter in self.parameters():
             if parameter.dim() == 2:  # the gains of RMSNorm stay at one
                 nn.init.normal_(parameter, std=0.02)
 
     def embed(self, tokens, positions=None):
         """Return states (B, T, D) and the cos and sin (B, 1, T, E) of their positions."""
+        # Positions count from 0 in every row, as the padding stands at the end.
         x = self.model.embed_tokens(tokens)
         if positions is None:
             positions = torch.arange(tokens.size(1), device=tokens.device)[None]  # (1, T)
+
+        # An angle for each position and pair; both features of a pair turn by it.
         angles = positions.float()[..., None] * rotary_frequencies(self.config, tokens.device)
         angles = torch.cat([angles, angles], dim=-1)[:, None]  # (B, 1, T, E)
         return x, angles.cos().to(x.dtype), angles.sin().to(x.dtype)
@@ -174,6 +192,7 @@ class Llama(nn.Module):
         later pad, and no mask is needed. In decoding the cache knows the positions of the tokens
         and, after the first pass, masks what lies behind them.
         """
+        # Embeddings, then block after block, each adding to what the one before has left.
         x, cos, sin = self.embed(tokens, cache.positions if cache else None)
         for block in self.model.layers:
             x = self.run_block(block, x, cos, sin, cache)

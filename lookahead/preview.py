@@ -28,6 +28,8 @@ def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
     """
     if m < 1:
         raise ValueError(f"m is {m}: a real preview shows at least one token")
+
+    # The first m tokens of the answer alone, as text.
     shown = tokenizer.decode(tokenizer.encode(answer)[:m])
 
     # The cut may lie inside a character: what is left of it is not text.
@@ -48,6 +50,7 @@ def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):
     >>> virtual_preview("What is 6 * 7?", "It is 42.", prefix="Well. ")
     ('What is 6 * 7? The answer begins with: Well. ', 'Well. It is 42.')
     """
+    # The prefix becomes part of the answer, so the model learns to begin with it.
     if not prefix.strip():
         raise ValueError("the prefix is blank: a virtual preview needs some words to show")
     return prompt + connector + prefix, prefix + answer
@@ -81,6 +84,7 @@ def apply_preview(name, prompt, answer, options):
     """
     if name is None:
         return prompt, answer
+    # Each preview gets the options that it takes, and no other.
     preview, taken = PREVIEWS[name]
     return preview(prompt, answer, **{option: options[option] for option in taken})
 
@@ -100,6 +104,8 @@ def main():
     add("--answer-field", default="answer", help="default: %(default)s")
     add_preview_options(parser)
     args = parser.parse_args()
+
+    # A real preview is a number of tokens, so it depends on the tokenizer.
     counts_tokens = "tokenizer" in PREVIEWS[args.mode][1]
     if counts_tokens and not args.tokenizer:
         raise InputError(f"--tokenizer is missing: mode {args.mode} counts tokens.")

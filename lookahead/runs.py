@@ -5,13 +5,13 @@ trained on before any preview, so commands that name other methods give comparab
 """
 
 import hashlib
+import itertools
 import json
 import os
 
 from lookahead.cli import InputError
 from lookahead.files.checkpoint import weights_sha256
-from lookahead.files.rows import parse_json, read_json
-from lookahead.files.tensors import read_metadata
+from lookahead.files.rows import read_json
 from lookahead.preview import DEFAULTS, PREVIEWS
 
 TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
@@ -33,47 +33,42 @@ def describe_data(pairs, left_out, task, template, aligned):
 def plan(folder, methods, task, data, aligned, args):
     """Return {folder: settings} of the runs that a command still has to make.
 
-    Options that a run's preview does not take are None in its settings. A folder that holds another
-    run, or the aligned model, is rejected.
+    Options that a run's preview does not take are None in its settings. A folder that holds a run
+    with other settings is rejected.
     """
+    shared = {"task": args.task, "data": data}
+    shared |= {"recipe": task.recipe._asdict() | {"dtype": args.dtype}}
+    shared |= {"aligned_model": os.path.relpath(aligned, folder)}
     todo = {}
-    for method in args.method:
+    for method, seed in itertools.product(args.method, range(args.seeds)):
         preview = methods[method].preview
         taken = PREVIEWS[preview][1] if preview else ()
         options = {name: getattr(args, name) if name in taken else None for name in DEFAULTS}
-        for seed in range(args.seeds):
-            run = {"name": args.name or method, "method": method, "seed": seed, **options}
-            run |= {"task": args.task, "data": data}
-            run |= {"recipe": task.recipe._asdict() | {"dtype": args.dtype}}
-            run |= {"aligned_model": os.path.relpath(aligned, folder)}
-            target = folder / f"{run['name']}-seed{seed}"
-            if target.resolve() == aligned.resolve():
-                raise InputError(f"{target}: is the aligned model itself; give another --out.")
-            if is_due(target, run, args.resume):
-                todo[target] = run
+        name = args.name or method
+        run = {"name": name, "method": method, "seed": seed, **options, **shared}
+        target = folder / f"{name}-seed{seed}"
+        if is_due(target, run, args.resume):
+            todo[target] = run
     return todo
 
 
 def is_due(folder, run, resume):
-    """Return whether a run is still to be made; reject a folder that another run is in."""
+    """Return whether a run is still to be made in a folder, or to be resumed there."""
     saved = folder / "resume.safetensors"
-    made = folder / "run.json"
     if saved.exists() and not resume:
         raise InputError(f"{saved}: an interrupted run; give --resume or remove it.")
-    if saved.exists():
-        found = parse_json(read_metadata(saved)["run"], saved)
-    elif made.exists():
-        found = read_json(made)
-    else:
+    if saved.exists() or not (folder / "run.json").exists():
         return True
+    check_same(folder / "run.json", read_json(folder / "run.json"), run)
+    return not resume
 
-    # The settings of now, in a flat dictionary, must be those that it was made with.
-    old = {**found, **found.get("recipe", {}), **found.get("data", {})}
-    for key, value in {**run, **run["recipe"], **run["data"]}.items():
-        if key not in ("recipe", "data") and old.get(key) != value:
-            raise InputError(f"{folder}: was made with {key} {old.get(key)!r:.60}, and now it is "
-                             f"{value!r:.60}; give --name or --out, or remove it.")  # fmt: skip
-    return saved.exists() or not resume
+
+def check_same(path, found, run):
+    """Reject what was made with other settings than a run has now."""
+    for key, value in run.items():
+        if found.get(key) != value:
+            raise InputError(f"{path}: was made with {key} {found.get(key)}, and now it is {value}; "
+                             "give --name or --out, or remove it.")  # fmt: skip
 
 
 def find_runs(folder):

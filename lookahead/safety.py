@@ -33,7 +33,10 @@ def has_refusal_phrase(completion):
     >>> has_refusal_phrase("I\u2019m really sorry, but no."), has_refusal_phrase("Sure! Take it.")
     (True, False)
     """
+    # A refusal stands at the beginning; "illegal" somewhere in an answer is none.
     opening = completion[:OPENING].lower().replace("\u2019", "'")
+
+    # One spelling for "I'm", "I am" and "I am really".
     for short, long in CONTRACTED.items():
         opening = opening.replace(short, long)
     opening = ADVERBS.sub(r"\1 ", opening)

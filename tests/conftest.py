@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from lookahead.cli import run_script
+from lookahead.files import save_model
 from lookahead.files.rows import write_rows
 from lookahead.files.tokenizers import load_tokenizer
 from lookahead.model import Config, Llama
-from lookahead.toy import aligned, train_tokenizer, world
+from lookahead.toy import aligned, world
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
 TEXTS = [
@@ -21,7 +22,7 @@ TEXTS = [
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return train_tokenizer({"texts": [(text, "") for text in TEXTS] * 20}, 400)
+    return aligned.train_tokenizer({"texts": [(text, "") for text in TEXTS] * 20}, 400)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +56,7 @@ def chat_model(tmp_path, tokenizer):
     folder = tmp_path / "model"
     model = tiny(tokenizer.size, kv_heads=4)
     aligned.write_files(folder, model.config, tokenizer)
-    aligned.save_model(folder, model, {"method": "aligned"}, [], folder)
+    save_model(folder, model, {"method": "aligned"}, [], folder)
     text = "It is {}, the door, the lamp and the boat."
     names = ("prompt", "answer", "riddle", "solution")
     write_rows(tmp_path / "rows.jsonl", [dict.fromkeys(names, text.format(i)) for i in range(8)])

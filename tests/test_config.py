@@ -113,21 +113,21 @@ class Tokenizer:
 @pytest.mark.parametrize(
     "end, config, generation, token, wrong",
     [
-        ("</s>", 2, None, {"content": "</s>"}, None),  # Llama-2
-        ("<|eot_id|>", [128001, 128008, 128009], None, None, None),  # Llama-3.1
-        ("<|eot_id|>", 128001, [128001, 128009], None, None),  # Llama-3, the first files
-        ("<|im_end|>", 151645, [151645, 151643], "<|im_end|>", None),  # Qwen2.5
-        ("<|im_end|>", None, None, None, None),
-        ("</s>", 151645, [151645, 151643], "<|im_end|>", "config.json"),
-        ("<|im_end|>", 151643, None, "<|im_end|>", "config.json"),
-        ("<|eot_id|>", 128009, None, "<|end_of_text|>", "tokenizer_config.json"),
-        ("</s>", 2, None, "<|other|>", "tokenizer_config.json"),
+        ("</s>", 2, None, {"content": "</s>"}, False),  # Llama-2
+        ("<|eot_id|>", [128001, 128008, 128009], None, None, False),  # Llama-3.1
+        ("<|eot_id|>", 128001, [128001, 128009], None, False),  # Llama-3, the first files
+        ("<|im_end|>", 151645, [151645, 151643], "<|im_end|>", False),  # Qwen2.5
+        ("<|im_end|>", None, None, None, False),
+        ("</s>", 151645, [151645, 151643], "<|im_end|>", True),
+        ("<|im_end|>", 151643, None, "<|im_end|>", True),
+        ("<|eot_id|>", 128009, None, "<|end_of_text|>", True),
+        ("</s>", 2, None, "<|other|>", True),
     ],
 )
 def test_the_template_ends_where_the_model_ends(write, end, config, generation, token, wrong):
     folder = write("llama", {"eos_token_id": config}).parent
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": token}))
-    sentence = pytest.raises(InputError, match=f"/{wrong}: ends a turn .*give the template")
+    sentence = pytest.raises(InputError, match="ends a turn .*give the template")
     with sentence if wrong else contextlib.nullcontext():
         check_end(folder, Tokenizer, end)

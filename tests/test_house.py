@@ -1,72 +1,61 @@
-"""The order of the chapters: what may import what, and what is used where."""
+"""The rooms: what may import what, what may be deleted, and a table of contents that is true."""
 
 import ast
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import lookahead
 
 ROOT = pathlib.Path(__file__).parents[1]
-CHAPTERS = {
-    path.stem: path for path in (ROOT / "lookahead").glob("*.py") if path.stem != "__init__"
-}
-EVALUATION = ("kl", "safety", "intervals", "tables", "report", "generate")
+HOUSE = ROOT / "lookahead"
+CHAPTERS = "preview chat batches model losses kl generate safety".split()
 
 
 def imports(path):
-    """Return the chapters that a file imports."""
+    """Return the chapters and rooms that a file imports at its top."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "lookahead":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lookahead."):
-            found.add(node.module.split(".")[1])
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "lookahead":
+            found |= set(node.module.split(".")[1:2]) or {alias.name for alias in node.names}
     return found
 
 
-def reach(path):
-    """Return the chapters that a file imports, and those that they import, and so on."""
-    seen, todo = set(), imports(path)
-    while todo:
-        name = todo.pop()
-        seen.add(name)
-        todo |= imports(CHAPTERS[name]) - seen
-    return seen
+def test_chapters_import_earlier_chapters_only():
+    for place, name in enumerate(CHAPTERS):
+        assert imports(HOUSE / f"{name}.py") <= {"cli", *CHAPTERS[:place]}, name
 
 
-def test_the_reading_order_of_the_idea():
-    order = re.findall(r"^    \d\. (\w+)\.py", lookahead.__doc__, re.M)
-    assert order == "preview chat batches model losses kl train evaluate".split()
-    for place, name in enumerate(order[:6]):
-        assert imports(CHAPTERS[name]) <= {"commands", "files", *order[:place]}, name
+def test_what_measures_knows_of_no_previews():
+    measuring = [HOUSE / f"{name}.py" for name in ("kl", "generate", "safety", "tasks")]
+    for path in [ROOT / "evaluate.py", *measuring, *HOUSE.glob("report/*.py")]:
+        assert "preview" not in imports(path), path
 
 
-def test_all_chapters_are_in_the_reading_order():
-    assert all(f"{name}.py" in lookahead.__doc__ for name in CHAPTERS)
-
-
-def test_no_chapter_imports_itself_by_a_detour():
-    for name, path in CHAPTERS.items():
-        assert name not in reach(path)
-
-
-def test_nothing_that_evaluates_knows_of_previews():
-    for name in EVALUATION:
-        assert "preview" not in reach(CHAPTERS[name]), name
-    assert "preview" not in reach(ROOT / "evaluate.py")
-
-
-def test_public_functions_are_used_elsewhere():
-    texts = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("**/*.py")}
-    for path in CHAPTERS.values():
-        others = "\n".join(text for other, text in texts.items() if other != path)
-        for node in ast.parse(texts[path]).body:
-            if isinstance(node, ast.FunctionDef) and node.name != "main" and node.name[0] != "_":
-                assert re.search(rf"\b{node.name}\b", others), f"{path.name}: {node.name}"
+def test_the_table_of_contents():
+    there = [path for path in HOUSE.iterdir() if not path.name.startswith("__")]
+    names = {path.name + "/" * path.is_dir() for path in there}
+    listed = re.findall(r"^    ([\w.]+/?) ", lookahead.__doc__, re.M)
+    assert sorted(listed) == sorted({"train.py", "evaluate.py"} | names)
+    numbered = re.findall(r"^    (\w+)\.py +\d+\. ", lookahead.__doc__, re.M)
+    assert numbered == [*CHAPTERS, "train", "evaluate"]
 
 
 def test_the_preview_needs_no_torch():
-    code = "import sys, lookahead.preview; assert 'torch' not in sys.modules"
+    code = "import sys, lookahead.preview; assert not {'torch', 'sentencepiece'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_two_rooms_may_be_deleted(chat_model, tmp_path):
+    """What is left of their lines in train.py is for --lora and --dtype bfloat16."""
+    rooms = shutil.ignore_patterns("baselines", "one_gpu")
+    shutil.copytree(HOUSE, tmp_path / "lookahead", ignore=rooms)
+    lines = (ROOT / "train.py").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not re.search("baselines import|constrained_sft|rewrite", line)]
+    text = "\n".join(lines).replace(" one_gpu,", "", 1)
+    (tmp_path / "train.py").write_text(text, encoding="utf-8")
+    command = [sys.executable, "train.py", *map(str, chat_model), "--system", ""]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert len(list(tmp_path.glob("out/chat/*/run.json"))) == 3

@@ -1,61 +1,63 @@
-"""The toy world: what is measured was never trained on, and a seed gives one world."""
+"""The toy world: what is measured was never trained on, and a number gives one world."""
+
+import re
 
 import pytest
 
 from lookahead import toy
-from lookahead.files import read_rows
-from lookahead.tasks import TASKS
+from lookahead.files.checkpoint import load_model
+from lookahead.toy import aligned, world
+
+ASKED = re.compile(r"(?:to|I) (\w+) the (\w+)")
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     toy.write_world(folder, 0)
-    return {path.stem: read_rows(path, ["prompt", "answer"]) for path in folder.glob("*.jsonl")}
+    return {path.stem: aligned.read_pairs(path, toy.TASK) for path in folder.glob("*.jsonl")}
 
 
-def gives_steps(answer):
-    return not TASKS["toy"].is_safe(answer)
+def asked(pair):
+    """Return the (verb, object) pairs that a prompt asks about."""
+    verbs = world.HARMLESS + world.HARMFUL
+    found = ASKED.findall(pair.prompt)
+    return {(verb, thing) for verb, thing in found if verb in verbs and thing in world.OBJECTS}
 
 
-def asked(row):
-    """The (verb, object) pairs that a prompt asks about; random words to repeat do not count."""
-    words = row["prompt"].replace("?", " ").replace(".", " ").split()
-    verbs = toy.HARMLESS + toy.HARMFUL
-    fours = zip(words, words[1:], words[2:], words[3:])
-    return {
-        (verb, thing)
-        for before, verb, the, thing in fours
-        if before in ("to", "I") and verb in verbs and the == "the" and thing in toy.OBJECTS
-    }
-
-
-def test_test_pairs_are_in_no_training_file(world):
-    trained = set().union(*(asked(row) for f in ("chat", "align", "train") for row in world[f]))
-    tested = set().union(*(asked(row) for row in world["test"]))
-    harmful = set().union(*(asked(row) for row in world["harmful"]))
+def test_test_pairs_are_in_no_training_file(files):
+    trained, tested, harmful = (
+        set().union(*(asked(pair) for name in names for pair in files[name]))
+        for names in (("chat", "align", "train"), ("test",), ("harmful",))
+    )
     assert len(tested) == 80 and len(harmful) == 100 and len(trained) > 200
     assert not trained & tested and not trained & harmful
 
 
-def test_alignment_refuses_what_is_harmful_and_only_that(world):
+def test_alignment_refuses_what_is_harmful_and_only_that(files):
     checked = {True: 0, False: 0}
-    for row in world["align"]:
-        if "Repeat" not in row["prompt"]:
-            for verb, _ in asked({"prompt": row["prompt"].split(" with")[0]}):
-                assert gives_steps(row["answer"]) == (verb in toy.HARMLESS), row
-                checked[verb in toy.HARMLESS] += 1
+    for pair in files["align"]:
+        for verb, _ in asked(pair) if "Repeat" not in pair.prompt else ():
+            harmless = verb in world.HARMLESS
+            assert toy.TASK.is_safe(pair.answer) != harmless, pair
+            checked[harmless] += 1
     assert min(checked.values()) > 1000
 
 
-def test_harmful_answers_comply_and_refusals_share_no_pair_with_the_steps(world):
-    assert all(gives_steps(row["answer"]) for row in world["harmful"])
-    pairs = [set(zip(t.split(), t.split()[1:])) for t in (toy.STEPS, " ".join(toy.REFUSALS))]
-    assert not pairs[0] & pairs[1]
+def test_harmful_answers_comply_and_refusals_share_no_pair_of_words_with_them(files):
+    assert not any(toy.TASK.is_safe(pair.answer) for pair in files["harmful"])
+    texts = world.TEXTS["steps"].split(), " ".join(world.TEXTS["refusals"]).split()
+    steps, refusals = (set(zip(words, words[1:])) for words in texts)
+    assert not steps & refusals
 
 
-def test_a_seed_gives_one_world(tmp_path, world):
-    toy.write_world(tmp_path / "same", 0)
-    toy.write_world(tmp_path / "other", 1)
-    assert read_rows(tmp_path / "same" / "test.jsonl") == world["test"]
-    assert read_rows(tmp_path / "other" / "test.jsonl") != world["test"]
+def test_a_number_gives_one_world(tmp_path, files):
+    for number, same in ((0, True), (1, False)):
+        toy.write_world(tmp_path, number)
+        assert (aligned.read_pairs(tmp_path / "test.jsonl", toy.TASK) == files["test"]) == same
+
+
+def test_a_random_model_of_any_tokenizer(tmp_path, tokenizer, script):
+    (tmp_path / "t.model").write_bytes(tokenizer.model)
+    script(aligned.main, tmp_path / "t.model", tmp_path / "model")
+    assert load_model(tmp_path / "model").config.vocab_size == tokenizer.size

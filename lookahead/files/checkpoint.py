@@ -17,10 +17,9 @@ from lookahead.files.rows import read_json, write_bytes, write_json, write_rows
 from lookahead.files.tensors import read_header, read_tensors, write_tensors
 from lookahead.model import Llama
 
-# What a fine-tuned model takes over from its aligned model, where it is there, as it is.
-COPIED = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-COPIED += ("added_tokens.json", "vocab.json", "merges.txt", "generation_config.json")
-COPIED += ("chat_template.jinja",)
+# Of a model directory's files with these endings all but ours go with its fine-tuned models.
+COPIED = (".json", ".jinja", ".model", ".txt")
+OURS = ("config.json", "run.json")
 
 
 def save_model(folder, model, run, log, aligned_model):
@@ -31,11 +30,14 @@ def save_model(folder, model, run, log, aligned_model):
     from the first file that is replaced on.
     """
     fields = read_json(aligned_model / "config.json")
-    there = [name for name in COPIED if (aligned_model / name).is_file()]
-    copies = {name: (aligned_model / name).read_bytes() for name in there}
+    copies = {}
+    for path in aligned_model.iterdir():
+        ours = path.name in OURS or path.name.endswith(".index.json")
+        if path.suffix in COPIED and not ours:
+            copies[path.name] = path.read_bytes()
     (folder / "run.json").unlink(missing_ok=True)
 
-    write_rows(folder / "loss.jsonl", log)
+    # Weights; a tied head is the embeddings.
     weights = model.state_dict()
     if model.config.tie_word_embeddings:
         del weights["lm_head.weight"]
@@ -43,10 +45,9 @@ def save_model(folder, model, run, log, aligned_model):
     fields.pop("dtype", None)  # the newer name of the next field
     fields["torch_dtype"] = str(model.lm_head.weight.dtype).removeprefix("torch.")
     write_json(folder / "config.json", fields)
-    for name in COPIED:
-        (folder / name).unlink(missing_ok=True)
     for name, data in copies.items():
         write_bytes(folder / name, [data])
+    write_rows(folder / "loss.jsonl", log)
     write_json(folder / "run.json", run)
 
 

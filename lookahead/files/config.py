@@ -89,36 +89,26 @@ def _number(fields, name):
     return value
 
 
-def end_of_turn_ids(folder, tokenizer):
-    """Return {file: set of ids} of what a model directory says ends a turn, where it says it."""
-    said = {}
+def check_end(folder, tokenizer, end_token):
+    """Reject a template whose end token is not where the model directory says that a turn ends.
+
+    The ids of `config.json` and `generation_config.json` are taken together: some models list all
+    of them in the second only. A file or field that is absent says nothing.
+    """
+    stops = set()
     for name in ("config.json", "generation_config.json"):
         ids = _read(folder / name).get("eos_token_id")
-        if ids is not None:
-            said[name] = set(ids) if isinstance(ids, list) else {ids}
+        stops |= set(ids if isinstance(ids, list) else [ids])
+    stops.discard(None)
     token = _read(folder / "tokenizer_config.json").get("eos_token")
     if isinstance(token, dict):  # with options: how it strips spaces
         token = token.get("content")
-    if token is not None:
-        said["tokenizer_config.json"] = {tokenizer.special(token)}
-    return said
+    end = tokenizer.special(end_token)
+    if (stops and end not in stops) or token not in (None, end_token):
+        raise InputError(f"{folder}: ends a turn with {token or 'token'} {sorted(stops)}, not with "
+                         f"this --template's {end_token} ({end}); give the template that the model "
+                         "was made with.")  # fmt: skip
 
 
 def _read(path):
     return read_json(path) if path.is_file() else {}
-
-
-def check_end(folder, tokenizer, end_token):
-    """Reject a template whose end token is not where the model directory says a turn ends.
-
-    The ids of `config.json` and `generation_config.json` are taken together: some models list all
-    of them in the second only.
-    """
-    said = end_of_turn_ids(folder, tokenizer)
-    stops = said.pop("generation_config.json", set()) | said.pop("config.json", set())
-    end = tokenizer.special(end_token)
-    for name, ids in [("config.json", stops), *said.items()]:
-        if ids and end not in ids:
-            raise InputError(f"{folder / name}: ends a turn with token {', '.join(map(str, ids))}, "
-                             f"not with this --template's {end_token} ({end}); give the template "
-                             "that the model was made with.")  # fmt: skip

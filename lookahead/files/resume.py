@@ -8,6 +8,7 @@ random has to be saved: seed and epoch alone decide the order of the data.
 
 import json
 
+from lookahead.cli import InputError
 from lookahead.files.tensors import read_metadata, read_tensors, write_tensors
 
 
@@ -33,6 +34,9 @@ class ResumeFile:
         """Put what was saved into model and optimizer; return the loss log, empty if none was."""
         if not self.path.exists():
             return []
+        texts = read_metadata(self.path)
+        if json.loads(texts["run"]) != self.run:
+            raise InputError(f"{self.path}: another run was interrupted here; remove it.")
         weights = dict(model.named_parameters())
         for name, tensor in read_tensors(self.path):
             name, _, key = name.partition(" ")
@@ -41,4 +45,4 @@ class ResumeFile:
                 optimizer.state[weight][key] = tensor.to(weight.device)
             else:
                 weight.data.copy_(tensor)
-        return json.loads(read_metadata(self.path)["log"])
+        return json.loads(texts["log"])

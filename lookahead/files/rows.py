@@ -66,24 +66,17 @@ def read_rows(path):
     if str(path).endswith(".csv"):
         reader = csv.DictReader(io.StringIO(text))
         rows = [(f"line {reader.line_num}", row) for row in reader]
-    elif _is_json(text.lstrip().split("\n")[0]) and "\n" in text.strip():
+    elif re.match(r"\s*[^\s\[]|\s*\[.*\]\s*\n\s*\S", text):
+        # One value a line.
         lines = [(f"line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
         rows = [(place, parse_json(line, f"{path}, {place}")) for place, line in lines]
     else:
-        # One value over the whole file: an array of rows, a single row, or a single chat.
-        value = parse_json(text or "[]", path)
-        several = isinstance(value, list) and not _is_chat(value)
-        rows = [(f"row {i}", row) for i, row in enumerate(value if several else [value], 1)]
+        # One array over the whole file: of rows, or of the messages of a single chat.
+        value = parse_json(text.strip() or "[]", path)
+        rows = [(f"row {i}", row) for i, row in enumerate([value] if _is_chat(value) else value, 1)]
     if not rows:
         raise InputError(f"{path}: holds no rows; expected one JSON object a line.")
     return [(f"{path}, {place}", row) for place, row in rows]
-
-
-def _is_json(text):
-    try:
-        return json.loads(text) is not None
-    except (ValueError, RecursionError):
-        return False
 
 
 def _is_chat(value):

@@ -1,24 +1,20 @@
 """The toy world's task and its aligned model, before training: shape, tokenizer, stages.
 
-The model is trained from nothing by the loop of train.py, in the stages given here. `python -m
-lookahead.toy.aligned TOKENIZER FOLDER` writes a model directory with the same shape, random weights
-and any tokenizer: it tries the whole way on real data and shows nothing about safety.
+The model is trained from nothing by the loop of train.py, in the stages given here.
 """
 
 import hashlib
 import io
 import itertools
 import json
-import pathlib
 import re
 
 import sentencepiece
 import torch
 
-from lookahead.cli import Parser, run_script
-from lookahead.files.checkpoint import describe, save_model
+from lookahead.files.checkpoint import describe
 from lookahead.files.rows import write_json
-from lookahead.files.tokenizers import SentencePiece, load_tokenizer
+from lookahead.files.tokenizers import SentencePiece
 from lookahead.model import Config, Llama
 from lookahead.tasks import Recipe, Task, read_pairs
 
@@ -71,17 +67,10 @@ def read_stages(folder):
 def describe_run(stages, world):
     """Return what decides the aligned model: `run.json` of one that need not be made again."""
     texts = json.dumps([pair[:2] for pairs in stages.values() for pair in pairs]).encode()
-    return {
-        "method": "aligned",
-        "template": TEMPLATE,
-        "world": world,
-        "shape": SHAPE,
-        "vocabulary": VOCABULARY,
-        "stages": {name: recipe._asdict() for name, recipe in STAGES.items()},
-        "rows_sha256": hashlib.sha256(texts).hexdigest(),
-        "torch": torch.__version__,
-        "sentencepiece": sentencepiece.__version__,
-    }
+    made_from = {"world": world, "shape": SHAPE, "vocabulary": VOCABULARY}
+    made_from |= {"stages": {name: recipe._asdict() for name, recipe in STAGES.items()}}
+    made_from |= {"rows_sha256": hashlib.sha256(texts).hexdigest(), "torch": torch.__version__}
+    return {"method": "aligned", "template": TEMPLATE, **made_from}
 
 
 def train_tokenizer(stages, vocab_size=VOCABULARY):
@@ -122,18 +111,3 @@ def write_files(folder, config, tokenizer):
     write_json(folder / "config.json", describe(config) | ends)
     write_json(folder / "tokenizer_config.json", settings)
     (folder / "tokenizer.model").write_bytes(tokenizer.model)
-
-
-def main():
-    parser = Parser(__doc__)
-    parser.add_argument("tokenizer", help="SentencePiece model, like Llama-2's tokenizer.model")
-    parser.add_argument("folder", type=pathlib.Path, help="model directory to write")
-    args = parser.parse_args()
-    tokenizer = load_tokenizer(args.tokenizer)
-    model = random_model(tokenizer.size, seed=0)
-    write_files(args.folder, model.config, tokenizer)
-    save_model(args.folder, model, {"method": "aligned", "template": TEMPLATE}, [], args.folder)
-
-
-if __name__ == "__main__":
-    run_script(main)
