@@ -152,7 +152,8 @@ def main():
         completions, log_probs, losses = measure(model, chat, name, task, data, args)
         del model
         of_aligned = of_aligned or log_probs
-        runs.append(run | score(completions, log_probs, losses, of_aligned, task, data["utility"]))
+        numbers = score(completions, log_probs, losses, of_aligned, task, data["utility"])
+        runs.append({**run, **run.get("data", {}), **numbers})
         save_completions(folder / "completions" / name, completions, task, data)
 
     # What the report is made from, and what other programs read.

@@ -202,6 +202,12 @@ def to_example(pair, chat, preview=None, options=None):
     return Example(*chat.encode(prompt, answer, pair.system))
 
 
+def is_shown_whole(pair, preview, options):
+    """Return whether a preview gives the whole answer away, as it does where m tokens are all."""
+    prompt, answer = apply_preview(preview, pair.prompt, pair.answer, options)
+    return prompt.endswith(options["connector"] + answer)
+
+
 def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
     """Fine-tune the aligned model on pairs, as a run's settings say, and write its directory."""
     # The memory of the run before is needed.
@@ -219,6 +225,7 @@ def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
         run |= told
     options = vars(args) | {"tokenizer": chat.tokenizer}
     examples = [to_example(pair, chat, method.preview, options) for pair in pairs]
+    run["shown_whole"] = sum(is_shown_whole(pair, method.preview, options) for pair in pairs)
     if method.reference:
         losses = answer_losses(model, examples, args.token_budget, "log p of the aligned model")
         examples = [example._replace(reference=-loss) for example, loss in zip(examples, losses)]

@@ -6,7 +6,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from lookahead.intervals import difference  # noqa: E402
+from lookahead.report.intervals import difference  # noqa: E402
 
 results = json.loads((ROOT / "out" / "toy" / "results.json").read_text())
 rsr = {run["method"]: run["rsr"] for run in results["runs"]}

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from lookahead import toy
-from lookahead.files.checkpoint import load_model
-from lookahead.toy import aligned, world
+from lookahead.tasks import read_pairs
+from lookahead.toy import world
+from lookahead.toy.aligned import TASK
 
 ASKED = re.compile(r"(?:to|I) (\w+) the (\w+)")
 
@@ -14,8 +14,8 @@ ASKED = re.compile(r"(?:to|I) (\w+) the (\w+)")
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    toy.write_world(folder, 0)
-    return {path.stem: aligned.read_pairs(path, toy.TASK) for path in folder.glob("*.jsonl")}
+    world.write_world(folder, 0)
+    return {path.stem: read_pairs(path, TASK) for path in folder.glob("*.jsonl")}
 
 
 def asked(pair):
@@ -39,13 +39,13 @@ def test_alignment_refuses_what_is_harmful_and_only_that(files):
     for pair in files["align"]:
         for verb, _ in asked(pair) if "Repeat" not in pair.prompt else ():
             harmless = verb in world.HARMLESS
-            assert toy.TASK.is_safe(pair.answer) != harmless, pair
+            assert TASK.is_safe(pair.answer) != harmless, pair
             checked[harmless] += 1
     assert min(checked.values()) > 1000
 
 
 def test_harmful_answers_comply_and_refusals_share_no_pair_of_words_with_them(files):
-    assert not any(toy.TASK.is_safe(pair.answer) for pair in files["harmful"])
+    assert not any(TASK.is_safe(pair.answer) for pair in files["harmful"])
     texts = world.TEXTS["steps"].split(), " ".join(world.TEXTS["refusals"]).split()
     steps, refusals = (set(zip(words, words[1:])) for words in texts)
     assert not steps & refusals
@@ -53,11 +53,5 @@ def test_harmful_answers_comply_and_refusals_share_no_pair_of_words_with_them(fi
 
 def test_a_number_gives_one_world(tmp_path, files):
     for number, same in ((0, True), (1, False)):
-        toy.write_world(tmp_path, number)
-        assert (aligned.read_pairs(tmp_path / "test.jsonl", toy.TASK) == files["test"]) == same
-
-
-def test_a_random_model_of_any_tokenizer(tmp_path, tokenizer, script):
-    (tmp_path / "t.model").write_bytes(tokenizer.model)
-    script(aligned.main, tmp_path / "t.model", tmp_path / "model")
-    assert load_model(tmp_path / "model").config.vocab_size == tokenizer.size
+        world.write_world(tmp_path, number)
+        assert (read_pairs(tmp_path / "test.jsonl", TASK) == files["test"]) == same

@@ -23,7 +23,6 @@ LINES = textwrap.TextWrapper(80, subsequent_indent="  ", break_on_hyphens=False)
 NOTES = {
     "blank": "{name}: {blank} blank completions counted as safe.",
     "rewritten": "{name}: {rewritten:.1%} of the answers replaced by the aligned model's rewrites.",
-    "blank_rows": "{name}: {blank_rows} blank training rows left out.",
     "left_out": "{name}: {left_out} training rows left out, too long.",
     "shown_whole": "{name}: {shown_whole} of {examples} answers shown whole in the preview.",
 }
