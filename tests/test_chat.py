@@ -15,7 +15,7 @@ from lookahead.chat import SPECIAL, Chat, view
 from lookahead.cli import InputError
 from lookahead.files.tokenizers import SentencePiece, load_tokenizer
 from lookahead.templates import TEMPLATES, check_template
-from lookahead.toy import train_tokenizer
+from lookahead.toy.aligned import train_tokenizer
 
 SPECIALS = ["<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>"]
 SPECIALS += ["<|end_header_id|>", "<|eot_id|>"]
@@ -63,7 +63,7 @@ def both(tokenizer, tmp_path_factory):
     """Return our tokenizer for a template's model, and transformers' with the model's template."""
 
     @functools.cache
-    def folder(kind):
+    def folder_of(kind):
         path = tmp_path_factory.mktemp(kind)
         if kind == "sentencepiece":
             (path / "tokenizer.model").write_bytes(tokenizer.model)
@@ -75,10 +75,11 @@ def both(tokenizer, tmp_path_factory):
         peer.save(str(path / "tokenizer.json"))
         return path
 
+    @functools.cache
     def load(name):
         transformers = pytest.importorskip("transformers")
         kind, begin, each, ask = JINJA[name]
-        path = folder(kind)
+        path = folder_of(kind)
         if kind == "sentencepiece":
             peer = transformers.LlamaTokenizer.from_pretrained(path, legacy=True)
         else:
@@ -118,15 +119,16 @@ def test_llama2_ids(llama2_tokenizer):
 
 
 STARTS = ["", " ", "  ", "\n", "\n\n", "\n- ", "- ", "(", "\t"]
-ANSWER = st.builds("".join, st.tuples(st.sampled_from(STARTS), TEXT))
+ANSWER = st.builds("{}{}".format, st.sampled_from(STARTS), TEXT | st.text("\n -(at", min_size=1))
 
 
 @functools.cache
 def random_sentencepiece(seed):
-    """A tokenizer trained on texts with such beginnings, so that pieces like "\\n-" arise."""
+    """A tokenizer of random words of a few characters, so that pieces like "\\n-" arise."""
     choose = random.Random(seed).choices
-    pairs = [choose([*STARTS, "milk", "tea", "milk\n- tea"], k=2) for _ in range(500)]
-    return train_tokenizer({"texts": pairs}, 300 + 20 * seed)
+    words = ["".join(choose("\n -(at", k=3)) for _ in range(20)]
+    pairs = [("".join(choose(words, k=5)), "milk\n- tea") for _ in range(200)]
+    return train_tokenizer({"texts": pairs}, 280 + 10 * seed)
 
 
 @hypothesis.settings(deadline=None, max_examples=200, derandomize=True)
@@ -145,7 +147,9 @@ def test_the_ids_of_an_answer_decode_to_the_whole_answer(both, name, prompt, ans
 
 def test_pieces_cross_a_line_break():
     """The property above is tried where a boundary counted in tokens would fail."""
-    assert any(random_sentencepiece(seed).alone.piece_to_id("\n-") for seed in range(6))
+    for seed in range(6):
+        tokenizer = random_sentencepiece(seed)
+        assert any(len(tokenizer.piece(i).lstrip("▁\n")) and "\n" in tokenizer.piece(i) for i in range(tokenizer.size))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

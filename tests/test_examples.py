@@ -7,23 +7,19 @@ import pathlib
 import pytest
 import torch
 
-CHAPTERS = sorted(
-    p.stem
-    for p in (pathlib.Path(__file__).parents[1] / "lookahead").glob("*.py")
-    if p.stem != "__init__"
-)
+from lookahead.tasks import Recipe
+from lookahead.templates import TEMPLATES
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = [path for path in (*ROOT.glob("lookahead/**/*.py"), ROOT / "train.py")]
+WITH_EXAMPLES = [path for path in FILES if ">>>" in path.read_text(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_docstring_examples(name, tokenizer):
-    module = importlib.import_module(f"lookahead.{name}")
-    names = {"tokenizer": tokenizer, "torch": torch}
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)
+def test_docstring_examples(path, tokenizer):
+    if path.stem == "bpe":
+        pytest.skip("its example needs a downloaded tokenizer")
+    module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    names = {"tokenizer": tokenizer, "torch": torch, "TEMPLATES": TEMPLATES, "Recipe": Recipe}
     result = doctest.testmod(module, extraglobs=names, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert result.failed == 0
-
-
-def test_the_method_has_examples():
-    for name, least in {"preview": 3, "chat": 2, "kl": 1, "batches": 2, "safety": 1}.items():
-        module = importlib.import_module(f"lookahead.{name}")
-        found = sum(len(test.examples) for test in doctest.DocTestFinder().find(module))
-        assert found >= least, name
+    assert result.failed == 0 and result.attempted > 0

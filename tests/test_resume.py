@@ -19,7 +19,7 @@ PROCESSES.set_forkserver_preload(["torch._dynamo", "train"])
 # Where a process is killed: at which call of which function.
 MOMENTS = [
     (torch.Tensor, "backward", 3),  # before the first save
-    (ResumeFile, "save", 2),  # between two
+    (ResumeFile, "save", 7),  # between two
     (torch.Tensor, "numpy", 30),  # amid one, which is written in part
     (tensors, "write_bytes", 3),
     (checkpoint, "write_json", 2),  # with the weights saved, without run.json
@@ -46,12 +46,13 @@ def killed(options, moment):
 def made(folder):
     """Return the weights and the losses of the one run in a folder."""
     folder = folder / "chat" / "real-seed0"
+    assert not (folder / "resume.safetensors").exists()
     log = [json.loads(line)["loss"] for line in (folder / "loss.jsonl").read_text().splitlines()]
     return (folder / "model.safetensors").read_bytes(), log
 
 
 @pytest.mark.parametrize("kind", [[], ["--dtype", "bfloat16"], ["--lora", "4"]])
-def test_killed_five_times(kind, chat_model, tmp_path, script, complaint):
+def test_killed_five_times(kind, chat_model, tmp_path, script, complaint, monkeypatch):
     options = [*map(str, chat_model), "--system", "", *kind]
     options += ["--method", "real", "--batch-size", "1", "--lr", "1e-3"]
     script(train.main, *options, "--out", tmp_path / "whole")
@@ -62,13 +63,8 @@ def test_killed_five_times(kind, chat_model, tmp_path, script, complaint):
         process.join()
         assert process.exitcode == -signal.SIGKILL, MOMENTS[moment]
     assert "an interrupted run; give --resume or remove it" in complaint(train.main, *options[:-1])
-    assert "lr 0.001, and now it is 0.0" in complaint(train.main, *options, "--lr", "0")
+    assert "another run was interrupted here" in complaint(train.main, *options, "--lr", "0")
     script(train.main, *options)
     assert made(tmp_path) == made(tmp_path / "whole") and len(made(tmp_path)[1]) == 24
-
-    # What is complete is not made again.
-    folder = tmp_path / "chat" / "real-seed0"
-    before = (folder / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(train, "fine_tune", None)  # what is complete is not made again
     script(train.main, *options)
-    assert (folder / "model.safetensors").stat().st_mtime_ns == before
-    assert not list(folder.glob("resume*"))

@@ -26,12 +26,10 @@ def asked(pair):
 
 
 def test_test_pairs_are_in_no_training_file(files):
-    trained, tested, harmful = (
-        set().union(*(asked(pair) for name in names for pair in files[name]))
-        for names in (("chat", "align", "train"), ("test",), ("harmful",))
-    )
-    assert len(tested) == 80 and len(harmful) == 100 and len(trained) > 200
-    assert not trained & tested and not trained & harmful
+    pairs = {name: set().union(*map(asked, pairs)) for name, pairs in files.items()}
+    trained = pairs["chat"] | pairs["align"] | pairs["train"]
+    assert len(pairs["test"]) == 80 and len(pairs["harmful"]) == 100 and len(trained) > 200
+    assert not trained & (pairs["test"] | pairs["harmful"])
 
 
 def test_alignment_refuses_what_is_harmful_and_only_that(files):
@@ -54,4 +52,5 @@ def test_harmful_answers_comply_and_refusals_share_no_pair_of_words_with_them(fi
 def test_a_number_gives_one_world(tmp_path, files):
     for number, same in ((0, True), (1, False)):
         world.write_world(tmp_path, number)
-        assert (read_pairs(tmp_path / "test.jsonl", TASK) == files["test"]) == same
+        found = read_pairs(tmp_path / "test.jsonl", TASK)
+        assert ([pair[:2] for pair in found] == [pair[:2] for pair in files["test"]]) == same

@@ -168,7 +168,8 @@ def write_bytes(path, *parts):
                 file.writelines(pieces)
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part.exists():
+            part.unlink()
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
 
 
