@@ -30,6 +30,7 @@ from lookahead.toy import aligned as toy
 
 
 def parse_arguments():
+    # The runs, the test rows, the harmful requests.
     parser = Parser(__doc__)
     add = parser.add_argument
     add("folder", nargs="?", type=pathlib.Path, default="out/toy", help="default: %(default)s")
@@ -40,7 +41,9 @@ def parse_arguments():
     add("--harmful-answers", help="the same with answers, for JSR and KL: rows with `prompt` and "
         "`answer`, `instruction` and `output`, `goal` and `target`, or chat messages")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="use only the first N rows of each file")
-    add("--system", metavar="TEXT", help="of the test rows, '' for none (the runs' own)")
+
+    # The system prompts that the models are tested under.
+    add("--system", metavar="TEXT", help="of test rows that bring none (the runs' own)")
     add("--safety-system", metavar="TEXT", help="of the harmful requests (the task's)")
     add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s; "
         "128 is faster on 80 GB)")  # fmt: skip
@@ -71,16 +74,19 @@ def measure(model, chat, name, task, data, args):
     The latter are log-probabilities at their first positions, {"task": ..., "harmful": ...} (what
     `initial_log_probs` returns), and the losses of all tokens of the test answers.
     """
+    # One kind after another: what is said, and what the given answers become.
     completions = {}
     examples = {}
     for kind, pairs in data.items():
         # Prompts are plain, under the system prompt of the test.
-        limit = task.max_new_tokens
-        if kind != "utility":
-            chat = chat._replace(system=task.safety_system)
-            limit = task.safety_tokens
+        is_task = kind == "utility"
+        chat = chat._replace(system=task.system if is_task else task.safety_system)
+        limit = task.max_new_tokens if is_task else task.safety_tokens
         examples[kind] = [Example(*chat.encode(*pair[:3])) for pair in pairs]
         prompts = [example.ids[: example.start] for example in examples[kind]]
+        longest = max((len(example.ids) for example in examples[kind]), default=0)
+        if longest > model.config.max_position_embeddings:
+            raise InputError(f"{kind}: a prompt and answer of {longest} tokens exceed the context.")
         if kind == "jailbreak":
             prompts = [prefilled(example.ids, example.start) for example in examples[kind]]
         answers = generate(model, prompts, chat.end_id, limit, args.batch_size, f"{name}: {kind}")
@@ -100,12 +106,12 @@ def score(completions, log_probs, losses, of_aligned, task, tests):
     """
     # The KL both ways, pair by pair, then its mean at each position.
     kls = {}
-    for pairs, tuned in log_probs.items():
-        both = [kl_both_ways(a, b) for a, b in zip(tuned, of_aligned[pairs])]
-        kls[pairs] = {}
+    for kind, of_tuned in log_probs.items():
+        both = [kl_both_ways(tuned, aligned) for tuned, aligned in zip(of_tuned, of_aligned[kind])]
+        kls[kind] = {}
         for direction, name in enumerate(("tuned_aligned", "aligned_tuned")):
             means, halves, counts = mean_by_position([values[direction] for values in both])
-            kls[pairs] |= {name: means, f"{name}_half": halves, "count": counts}
+            kls[kind] |= {name: means, f"{name}_half": halves, "count": counts}
 
     # The loss on test answers says what was learned, at the opening and behind it.
     means, halves, counts = mean_by_position(losses)
@@ -143,11 +149,11 @@ def main():
     template = TEMPLATES[first["data"]["template"]]
     chat = Chat(load_tokenizer(aligned), template, task.system)
 
-    # One model at a time; of the aligned one its log-probabilities are kept.
+    # One model at a time, the aligned one first; of it the log-probabilities are kept.
     runs = []
     of_aligned = None
-    for path, run in {aligned: {"name": "aligned", "method": "aligned"}, **found}.items():
-        name = path.name if runs else "aligned"
+    for path, run in [(aligned, {"name": "aligned", "method": "aligned"}), *found.items()]:
+        name = path.name if of_aligned else "aligned"
         model = load_model(path, args.device, getattr(torch, args.dtype))
         completions, log_probs, losses = measure(model, chat, name, task, data, args)
         del model

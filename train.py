@@ -39,7 +39,9 @@ class Method(typing.NamedTuple):
     preview: str | None = None  # of PREVIEWS; None trains on the prompts as they are
     loss: Callable = cross_entropy  # (logits, targets, positions, reference) -> sum
     reference: bool = False  # whether the loss wants the aligned model's log p of the answers
-    data: Callable | None = None  # (pairs, model, ...) -> other pairs, and what to tell of them
+    data: Callable | None = (
+        None  # (pairs, model, ...) -> other pairs, and what run.json says of them
+    )
 
 
 # A fork adds its method here. Preview, loss and data are independent of each other.
@@ -53,6 +55,7 @@ METHODS = {
 
 
 def parse_arguments():
+    # The rows, and the model to start from.
     parser = cli.Parser(__doc__)
     add = parser.add_argument_group("what is trained (defaults in parentheses)").add_argument
     add("--task", choices=["toy", *TASKS], default="toy", help="(toy)")
@@ -62,8 +65,14 @@ def parse_arguments():
     add("--limit", type=positive, metavar="N", help="use only the first N rows")
     add("--model", metavar="DIR", help="aligned model, a directory in Hugging Face layout")
     add("--template", choices=TEMPLATES, help="chat template of the model")
-    add("--system", metavar="TEXT", help="system prompt of training, '' for none (the task's)")
+    add(
+        "--system",
+        metavar="TEXT",
+        help="of rows that bring none; '' is none, or the template's (the task's)",
+    )
     add("--world", type=int, metavar="N", default=0, help="which toy world (0)")
+
+    # What is compared. Previews and recipe declare their options where they are defined.
     group = parser.add_argument_group("the method")
     add = group.add_argument
     add("--method", nargs="+", choices=METHODS, default=["vanilla", "real", "virtual"])
@@ -71,17 +80,25 @@ def parse_arguments():
     add("--seeds", type=positive, metavar="N", default=1, help="N orders of the rows (1)")
     add_preview_options(group)
     add_recipe_options(parser)
+
+    # Where it runs, and where it writes.
     group = parser.add_argument_group("machine")
     add = group.add_argument
     add("--out", default="out", metavar="DIR", help="folder of all output (out)")
     add("--save-every", type=positive, metavar="N", help="save every N steps, for --resume")
     add("--resume", action="store_true", help="go on where an interrupted command saved")
-    add("--recompute", action="store_true", help="compute blocks twice, for less memory (on CUDA)")
+    add(
+        "--recompute",
+        action="store_true",
+        help="compute blocks twice, for less memory (always on CUDA)",
+    )
     cli.add_machine_options(group)
     args = parser.parse_args()
 
     # Options that need each other.
     if args.task == "toy" and not args.model:
+        if args.template not in (None, toy.TEMPLATE):
+            raise InputError(f"--template {args.template}: the toy world has {toy.TEMPLATE}.")
         args.template = toy.TEMPLATE
     elif not (args.data and args.model and args.template):
         raise InputError("--data, --model and --template are needed for this.")
@@ -116,6 +133,17 @@ def make_adamw(model, recipe):
     return torch.optim.AdamW(weights, betas=betas, weight_decay=0.0, fused=True)
 
 
+def make_optimizer(model, recipe, dtype, aligned, seed):
+    """Return the optimizer of a run, and what yields the losses of a batch for it."""
+    if dtype == "float32" or recipe.lora:
+        return make_adamw(model, recipe), micro_losses
+
+    # Bfloat16 weights keep an exact float32 master, stepped inside backward.
+    optimizer = one_gpu.SplitAdamW(model.parameters(), (recipe.beta1, recipe.beta2))
+    one_gpu.fill_masters(optimizer, model, files.read_weights(aligned), seed)
+    return optimizer, one_gpu.one_backward
+
+
 def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cross_entropy,
           forward=micro_losses, saved=None):  # fmt: skip
     """Fine-tune `model` in place on examples; return the loss log, a row a step.
@@ -123,12 +151,8 @@ def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cro
     `forward` yields the losses of a batch: see `micro_losses`, and `one_gpu` for bfloat16 weights.
     With `saved`, a ResumeFile, training goes on from what is saved and saves what it reaches.
     """
-    # The order of the rows depends on seed and epoch alone, so a run that resumes has the same.
-    batches = []
-    for epoch in range(recipe.epochs):
-        batches += shuffled_batches(examples, recipe.batch_size, f"{seed} {epoch}")
-
     # A run that was interrupted goes on behind the last step that was saved.
+    batches = shuffled_batches(examples, recipe.batch_size, seed, recipe.epochs)
     log = saved.restore(model, optimizer) if saved else []
     before = log[-1] if log else {"tokens": 0, "seconds": 0.0}
     seen = before["tokens"]
@@ -152,7 +176,7 @@ def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cro
                 raise InputError(f"{name}: the loss is {mean} at step {step}; try a lower --lr.")
             part.backward()
 
-        # One step of AdamW.
+        # The step; with bfloat16 weights it was taken inside backward.
         optimizer.step()
         optimizer.zero_grad()
 
@@ -169,7 +193,7 @@ def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cro
 
 def make_aligned_model(folder, args):
     """Return the directory of the toy world's aligned model; train it if it is not there."""
-    # One that the same texts, shapes and recipes made is taken as it is.
+    # An aligned model made from the same texts, shapes and recipes is taken as it is.
     stages = toy.read_stages(folder / "data")
     run = toy.describe_run(stages, args.world)
     folder = folder / "aligned"
@@ -187,6 +211,8 @@ def make_aligned_model(folder, args):
         optimizer = make_adamw(model, recipe)
         name = f"aligned model: {stage}"
         log += train(model, optimizer, examples, recipe, 0, name, args.token_budget)
+
+    # A model directory like a downloaded one.
     toy.write_files(folder, model.config, tokenizer)
     files.save_model(folder, model, run, log, folder)
     return folder
@@ -234,18 +260,10 @@ def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
     losses = answer_losses(model, examples[:128], args.token_budget)
     run["loss_before"] = mean_by_position(losses, positions=12)[0]
 
-    # Adapters, or bfloat16 weights with a float32 master, train in their own way.
-    forward = micro_losses
+    # Training; adapters go on before it and into the weights behind it.
     if recipe.lora:
         one_gpu.add_lora(model, recipe.lora, run["seed"])
-    if args.dtype == "bfloat16" and not recipe.lora:
-        optimizer = one_gpu.SplitAdamW(list(model.parameters()), (recipe.beta1, recipe.beta2))
-        one_gpu.fill_masters(optimizer, model, files.read_weights(aligned), run["seed"])
-        forward = one_gpu.one_backward
-    else:
-        optimizer = make_adamw(model, recipe)
-
-    # Training itself.
+    optimizer, forward = make_optimizer(model, recipe, args.dtype, aligned, run["seed"])
     log = train(model, optimizer, examples, recipe, run["seed"], folder.name, args.token_budget,
                 method.loss, forward, saved)  # fmt: skip
     if recipe.lora:
@@ -260,16 +278,22 @@ def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
 
 
 def main():
+    # The paper's recipe for this task, but for what options say.
     args = parse_arguments()
     task = with_options((TASKS | {"toy": toy.TASK})[args.task], args)
     folder = pathlib.Path(args.out) / args.task
 
     # The rows, and the aligned model that every run starts from.
     if args.task == "toy" and not args.model:
+        made = folder / "aligned" / "run.json"
+        if made.exists() and files.read_json(made)["world"] != args.world:
+            raise InputError(f"{folder}: holds another --world; give another --out.")
         write_world(folder / "data", args.world)
         args.data = args.data or folder / "data" / "train.jsonl"
     pairs = read_pairs(args.data, task)[: args.limit]
     aligned = pathlib.Path(args.model) if args.model else make_aligned_model(folder, args)
+
+    # A template that is not the model's would train on text that it does not know.
     chat = Chat(files.load_tokenizer(aligned), TEMPLATES[args.template], task.system)
     check_template(args.template, chat.tokenizer)
     files.check_end(aligned, chat.tokenizer, chat.template.end)
@@ -283,7 +307,6 @@ def main():
         options = options | {"tokenizer": chat.tokenizer}
         variants += [(preview, options) for preview in PREVIEWS]
 
-    # A row that is too long under one preview is left out of all runs.
     def fits(pair):
         return all(len(to_example(pair, chat, *variant).ids) <= longest for variant in variants)
 

@@ -93,7 +93,7 @@ def train_ours(job):
 
 def train_peer(job):
     (transformers, peer), data = build_peer(job), examples("train", job)
-    ordered = [pair for batch in shuffled_batches(data, 64, "0 0") for pair in batch]
+    ordered = [pair for batch in shuffled_batches(data, 64, 0) for pair in batch]
     size = 8 if job.side.endswith("8 times 8") else 64
 
     def collate(rows):

@@ -21,12 +21,18 @@ class Example(typing.NamedTuple):
     reference: torch.Tensor | None = None  # log p of each answer token, for losses that want it
 
 
-def shuffled_batches(examples, batch_size, seed):
-    """Return the examples as a list of batches; the order depends on the seed and their number."""
-    # Every method of a comparison sees the rows in this order.
-    order = list(examples)
-    random.Random(seed).shuffle(order)
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+def shuffled_batches(examples, batch_size, seed, epochs=1):
+    """Return the batches of all epochs, lists of examples in an order of each epoch's own.
+
+    The order depends on seed, epoch and the number of examples alone: every method of a comparison
+    sees the rows in the same order, and a run that resumes goes on in it.
+    """
+    batches = []
+    for epoch in range(epochs):
+        order = list(examples)
+        random.Random(f"{seed} {epoch}").shuffle(order)
+        batches += [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return batches
 
 
 def micro_batches(batch, token_budget):
@@ -62,12 +68,9 @@ def pad(examples, device="cpu"):
     >>> tokens.tolist(), loss_mask.int().tolist()
     ([[1, 5, 6, 2], [1, 7, 2, 0]], [[0, 0, 1, 1], [0, 1, 1, 0]])
     """
-    # Start with pads everywhere, in no loss.
     longest = max(len(example.ids) for example in examples)
     tokens = torch.full((len(examples), longest), PAD)  # (B, T)
     loss_mask = torch.zeros_like(tokens, dtype=torch.bool)  # (B, T)
-
-    # Each row begins with its example.
     for i, example in enumerate(examples):
         end = len(example.ids)
         tokens[i, :end] = torch.tensor(example.ids)

@@ -58,7 +58,7 @@ class Chat(typing.NamedTuple):
         >>> ids[0] == tokenizer.special("<s>"), ids[-1] == tokenizer.special("</s>")
         (True, True)
         """
-        # A row's own system prompt goes before the chat's, and that before the model's default.
+        # A row's own system prompt replaces the chat's; without either there is the model's default.
         system = self.system if system is None else system
         system = system or self.template.default_system
 
@@ -112,6 +112,8 @@ def main():
     # A template with special tokens that the tokenizer lacks would show nonsense.
     tokenizer = load_tokenizer(args.tokenizer)
     check_template(args.template, tokenizer)
+
+    # The row, as training reads it.
     rows = read_rows(args.source)
     if args.row > len(rows):
         raise InputError(f"--row {args.row}: {args.source} has rows 1 to {len(rows)}.")

@@ -3,8 +3,8 @@
 Prompts are sorted by length and decoded many at a time. The first pass runs over the prompts padded
 on the right; after it, each row writes its keys and values at its own next position, over what the
 padding left there, and sees nothing later. So no row is shifted, rotary positions are those of
-training, and what a row generates does not depend on its neighbours. A row that is done leaves the
-batch at once. Left out: sampling, which none of the paper's numbers uses.
+training, and what a row generates does not depend on its neighbours, but for rounding. A row that is
+done leaves the batch at once. Left out: sampling, which none of the paper's numbers uses.
 
 Shapes: B rows still running, T tokens of the longest prompt, or 1, K key/value heads, E width of a
 head, S slots of the cache in use, D width, V vocabulary.
@@ -40,10 +40,12 @@ class Cache:
     def write(self, layer, keys, values):
         """Store keys and values (B, K, T, E) at their positions; return all, (B, K, S, E) each."""
         # The first rows of the store are those still running.
-        stored = self.store[layer, :, : len(keys)]
-        for old, new in zip(stored, (keys, values)):
-            old.transpose(1, 2)[self.rows, self.positions] = new.transpose(1, 2)  # (B, T, K, E)
-        return stored[:, :, :, : self.slots]
+        old_keys, old_values = self.store[layer, :, : len(keys)].transpose(2, 3)  # (B, S, K, E)
+        old_keys[self.rows, self.positions] = keys.transpose(1, 2)  # (B, T, K, E)
+        old_values[self.rows, self.positions] = values.transpose(1, 2)
+        return old_keys[:, : self.slots].transpose(1, 2), old_values[:, : self.slots].transpose(
+            1, 2
+        )
 
     def move(self, source, place):
         """Copy what is stored of a row to the place of another."""
@@ -52,12 +54,12 @@ class Cache:
         filled[:, :, place] = filled[:, :, source]
 
 
-@torch.no_grad()
 def generate(model, prompts, end_id, max_new_tokens, batch_size=64, name="generate"):
     """Return for each prompt, a list of ids, the ids that greedy decoding adds, without `end_id`.
 
     `max_new_tokens` is one number, or a list with one for each prompt. A prompt may end in the
-    first tokens of an answer: they are continued, not repeated.
+    first tokens of an answer: they are continued, not repeated. InputError where a prompt fills the
+    model's context.
     """
     limits = max_new_tokens if isinstance(max_new_tokens, list) else [max_new_tokens] * len(prompts)
     context = model.config.max_position_embeddings
@@ -68,43 +70,50 @@ def generate(model, prompts, end_id, max_new_tokens, batch_size=64, name="genera
                          f"context of {context}.")  # fmt: skip
 
     # Memory for the longest prompt and answer, and as many rows as are decoded at a time.
-    device = model.lm_head.weight.device
+    weight = model.lm_head.weight
     slots = max((len(ids) + more for ids, more in zip(prompts, room)), default=0)
-    rows = min(batch_size, len(prompts))
-    cache = Cache(model.config, rows, slots, device, model.lm_head.weight.dtype)
+    most = min(batch_size, len(prompts))
+    cache = Cache(model.config, most, slots, weight.device, weight.dtype)
 
     # Prompts of equal length together waste the least on padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     answers = [[] for _ in prompts]
     progress = Progress(name, len(prompts))
     for first in range(0, len(order), batch_size):
-        # The first pass reads the whole prompts.
         rows = order[first : first + batch_size]
-        end = first + len(rows)
-        tokens, _, _ = pad([Example(prompts[i], 0) for i in rows], device)  # (B, T)
-        positions = torch.arange(tokens.size(1), device=device).expand_as(tokens)
-        last = [len(prompts[i]) - 1 for i in rows]
-        while rows:
-            cache.advance(positions)
-            # The state of each row's last token scores the next one; the likeliest is taken.
-            states = model.hidden(tokens, cache)[range(len(rows)), last]  # (B, D)
-            chosen = model.lm_head(states).argmax(-1).tolist()
-
-            # A row that is done leaves; the last one takes its place.
-            for place in reversed(range(len(rows))):
-                row = rows[place]
-                token = chosen[place]
-                if token != end_id:
-                    answers[row].append(token)
-                if token == end_id or len(answers[row]) == room[row]:
-                    cache.move(len(rows) - 1, place)
-                    rows[place] = rows[-1]
-                    rows.pop()
-            progress.show(end - len(rows))
-
-            # From now on a step reads each row's latest token at its own position.
-            tokens = torch.tensor([answers[i][-1:] for i in rows], device=device)  # (B, 1)
-            positions = [[len(prompts[i]) + len(answers[i]) - 1] for i in rows]
-            positions = torch.tensor(positions, device=device)  # (B, 1)
-            last = -1
+        decode_batch(model, prompts, answers, list(rows), room, end_id, cache)
+        progress.show(first + len(rows))
     return answers
+
+
+@torch.no_grad()
+def decode_batch(model, prompts, answers, rows, room, end_id, cache):
+    """Fill the answers of some rows, each up to its end token or its room."""
+    # The first pass reads the whole prompts.
+    device = model.lm_head.weight.device
+    tokens, _, _ = pad([Example(prompts[i], 0) for i in rows], device)  # (B, T)
+    positions = torch.arange(tokens.size(1), device=device).expand_as(tokens)
+    last = [len(prompts[i]) - 1 for i in rows]
+    while rows:
+        # The state of each row's last token scores the next one; the likeliest is taken.
+        cache.advance(positions)
+        states = model.hidden(tokens, cache)[range(len(rows)), last]  # (B, D)
+        chosen = model.lm_head(states).argmax(-1).tolist()
+
+        # A row that is done leaves; the last one takes its place. From the end on, so that the one
+        # that moves has had its turn.
+        for place in reversed(range(len(rows))):
+            row = rows[place]
+            token = chosen[place]
+            if token != end_id:
+                answers[row].append(token)
+            if token == end_id or len(answers[row]) == room[row]:
+                cache.move(len(rows) - 1, place)
+                rows[place] = rows[-1]
+                rows.pop()
+
+        # From now on a step reads each row's latest token at its own position.
+        tokens = torch.tensor([answers[i][-1:] for i in rows], device=device)  # (B, 1)
+        positions = [[len(prompts[i]) + len(answers[i]) - 1] for i in rows]
+        positions = torch.tensor(positions, device=device)  # (B, 1)
+        last = -1  # there is one token a row

@@ -5,7 +5,7 @@ see identical ids, and at answer position k (k = 1 predicts the first answer tok
 
     KL_k = mean over pairs of  sum_v p_a(v) * (log p_a(v) - log p_b(v))     in nats.
 
-Both directions are computed: KL(tuned || aligned), which is apparently the paper's, and KL(aligned
+Both directions are computed, with a = tuned and the other way: KL(tuned || aligned), which is apparently the paper's, and KL(aligned
 || tuned), that of the work it builds on (arXiv 2406.05946). One model at a time is in memory: what
 is kept of the other are its log-probabilities at the first positions.
 
@@ -26,7 +26,6 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
 
     An answer shorter than K tokens gives fewer.
     """
-    # The head is applied here, in float32, whatever the model computes in.
     weight = model.lm_head.weight.float()  # a bfloat16 product would blur the KL
     result = []
     for first in range(0, len(examples), batch_size):
@@ -53,7 +52,6 @@ def kl_both_ways(log_a, log_b):
     >>> round(there.item(), 4), round(back.item(), 4)  # 0.5 ln 2 + 0.5 ln (2/3), ...
     (0.1438, 0.1308)
     """
-    # Two distributions over all words, at each position.
     log_a = log_a.double().log_softmax(-1)
     log_b = log_b.double().log_softmax(-1)
 

@@ -26,7 +26,7 @@ def select_answers(states, tokens, loss_mask):
     targets = tokens[loss_mask]  # (N,)
     positions = loss_mask.cumsum(1)[loss_mask]  # (N,)
 
-    # Who predicts them stands one place to the left.
+    # The state that predicts a token stands one position earlier.
     return states[:, :-1][loss_mask[:, 1:]], targets, positions
 
 
@@ -48,7 +48,7 @@ def cross_entropy(logits, targets, positions=None, reference=None):
     >>> cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item()  # 3 ln 4
     4.158883094787598
     """
-    # In float32: the logarithm of a sum over all words is no place to save bits.
+    # In float32: a log-softmax over all words loses too much in bfloat16.
     return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
@@ -57,20 +57,17 @@ def answer_losses(model, examples, token_budget, name="loss of the answers"):
     """Return float32 tensors, one for each example: the cross-entropy of its answer's tokens."""
     device = model.lm_head.weight.device
     progress = Progress(name, len(examples))
-    losses = [None] * len(examples)
-    done = 0
-    # Micro-batches come in another order: each example carries its number as a reference.
-    numbered = []
-    for i, example in enumerate(examples):
-        numbered.append(example._replace(reference=torch.tensor([i])))
 
-    # No gradient is kept, so a micro-batch costs its logits and little else.
-    for part in micro_batches(numbered, token_budget):
-        tokens, loss_mask, numbers = pad(part, device)
+    # Micro-batches come sorted by length. Sorted the same way here, it is known which is which.
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids), reverse=True)
+    found = []
+    for part in micro_batches([examples[i] for i in order], token_budget):
+        tokens, loss_mask, _ = pad(part, device)
         logits, targets, _ = answer_logits(model, tokens, loss_mask)
-        values = F.cross_entropy(logits.float(), targets, reduction="none")
-        for i, value in zip(numbers.tolist(), values.split(loss_mask.sum(1).tolist())):
-            losses[i] = value
-        done += len(part)
-        progress.show(done)
-    return losses
+        values = F.cross_entropy(logits.float(), targets, reduction="none")  # (N,)
+        found += values.split(loss_mask.sum(1).tolist())
+        progress.show(len(found))
+
+    # Back in the order of the examples.
+    losses = dict(zip(order, found))
+    return [losses[i] for i in range(len(examples))]

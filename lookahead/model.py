@@ -128,12 +128,14 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x):
+        # SwiGLU: one projection gates the other.
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Block(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
+        # Both halves see normalised states.
         self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -180,6 +182,7 @@ class Llama(nn.Module):
 
     def run_block(self, block, x, cos, sin, cache=None):
         """Return a block's output; with `recompute` only its input is kept for backward."""
+        # Backward runs the block once more, so its inner states need not be kept.
         if self.recompute:
             kept = {"use_reentrant": False, "preserve_rng_state": False}
             return checkpoint(block, x, cos, sin, cache, **kept)
@@ -192,7 +195,6 @@ class Llama(nn.Module):
         later pad, and no mask is needed. In decoding the cache knows the positions of the tokens
         and, after the first pass, masks what lies behind them.
         """
-        # Embeddings, then block after block, each adding to what the one before has left.
         x, cos, sin = self.embed(tokens, cache.positions if cache else None)
         for block in self.model.layers:
             x = self.run_block(block, x, cos, sin, cache)

@@ -17,11 +17,12 @@ PREFIX = "Let's solve this problem. "
 
 
 def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
-    """Return (prompt, answer) with the first m answer tokens shown in the prompt (line 4).
+    """Algorithm 1, line 4: return (prompt, answer) with the first m answer tokens in the prompt.
 
     Tokens are counted in the answer alone, without BOS. A character of several byte tokens that the
-    cut would split is dropped. An answer of at most m tokens is shown whole. ValueError where the
-    tokenizer's first tokens are not the answer's beginning (it adds BOS, say), or m < 1.
+    cut would split is dropped, even if nothing is left to show. An answer of at most m tokens is
+    shown whole. ValueError where the tokenizer's first tokens are not the answer's beginning (it
+    adds BOS, say), or m < 1.
 
     >>> real_preview("What is 6 * 7?", "It is 42.", 2, tokenizer)
     ('What is 6 * 7? The answer begins with: It is', 'It is 42.')
@@ -43,7 +44,7 @@ def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
 
 
 def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):
-    """Return (prompt, answer) with the prefix in the prompt and before the answer (line 7).
+    """Algorithm 1, line 7: return (prompt, answer) with the prefix shown and prepended.
 
     ValueError where the prefix is blank.
 
@@ -72,6 +73,7 @@ DEFAULTS = {name: default for name, (_, default, _) in OPTIONS.items()}
 
 def add_preview_options(parser):
     """Add the options that previews take to a command line."""
+    # Both command lines have them under the same names, with the same defaults.
     for name, (kind, default, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
@@ -127,6 +129,7 @@ def main():
         whole += prompt.endswith(args.connector + answer)
         again += args.connector in pair.prompt
 
+    # What a user might not have meant is told.
     if again:
         say(f"{args.source}: {again} prompts have the connector already; were they previewed?")
     write_rows(args.target, rows)

@@ -67,7 +67,7 @@ def check_same(path, found, run):
     """Reject what was made with other settings than a run has now."""
     for key, value in run.items():
         if found.get(key) != value:
-            raise InputError(f"{path}: was made with {key} {found.get(key)}, and now it is {value}; "
+            raise InputError(f"{path}: was made with {key} {found.get(key)}, now it is {value}; "
                              "give --name or --out, or remove it.")  # fmt: skip
 
 

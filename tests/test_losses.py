@@ -8,16 +8,16 @@ from test_batches import examples
 from lookahead.baselines import constrained_sft
 from lookahead.batches import pad
 from lookahead.files.checkpoint import describe
-from lookahead.losses import answer_logits, answer_losses, cross_entropy
+from lookahead.losses import answer_losses, cross_entropy
 from lookahead.tasks import Recipe
 from train import learning_rate, micro_losses
 
 
-def moved(model, noise=0.05):
+def moved(model):
     """The model after some training, as it were."""
     torch.manual_seed(3)
     for weight in model.parameters():
-        weight.data += noise * torch.randn_like(weight)
+        weight.data += 0.05 * torch.randn_like(weight)
     return model
 
 
@@ -28,16 +28,15 @@ def with_reference(batch, model):
 
 def gradient(model, batch, budget=10**6, loss=cross_entropy):
     """Return a batch's summed loss, and its gradient as one vector."""
-    model.zero_grad()
-    total = 0.0
-    for part in micro_losses(model, batch, budget, loss):
-        part.backward()
-        total += part.item()
-    return total, torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    losses = list(micro_losses(model, batch, budget, loss))
+    sum(losses).backward()
+    grads = [weight.grad.flatten() for weight in model.parameters()]
+    return sum(losses).item(), torch.cat(grads)
 
 
-def log_probs(model, ids, start):
-    """Return log p of each answer token, one example at a time and without a selection."""
+def log_probs(model, example):
+    """Return log p of each answer token, of one example and without a selection."""
+    ids, start, _ = example
     rows = model(torch.tensor([ids]))[0].log_softmax(-1)
     return torch.stack([rows[t - 1, ids[t]] for t in range(start, len(ids))])
 
@@ -48,20 +47,10 @@ def close(ours, theirs):
 
 def test_the_loss_is_the_answers_negative_log_likelihood():
     model, batch = tiny().double(), examples(9)
-    expected = [-log_probs(model, ids, start) for ids, start, _ in batch]
+    expected = [-log_probs(model, example) for example in batch]
     assert gradient(model, batch, 60)[0] == pytest.approx(sum(map(sum, expected)).item(), rel=1e-6)
     for found, values in zip(answer_losses(model, batch, 60), expected):
         torch.testing.assert_close(found.double(), values, rtol=1e-5, atol=1e-6)
-
-
-def test_the_head_at_answer_positions_only():
-    model, batch = tiny(), examples(5)
-    tokens, loss_mask, _ = pad(batch)
-    logits, targets, positions = answer_logits(model, tokens, loss_mask)
-    torch.testing.assert_close(logits, model(tokens)[:, :-1][loss_mask[:, 1:]])
-    answers = [ids[start:] for ids, start, _ in batch]
-    assert targets.tolist() == sum(answers, [])
-    assert positions.tolist() == [i + 1 for answer in answers for i in range(len(answer))]
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, constrained_sft])
@@ -73,12 +62,6 @@ def test_cutting_a_batch_changes_nothing(loss):
         assert total == pytest.approx(whole, rel=1e-5) and close(found, expected)
 
 
-def test_recomputing_blocks_in_backward_changes_nothing():
-    recomputed = tiny()
-    recomputed.recompute = True
-    assert torch.equal(gradient(recomputed, examples(16))[1], gradient(tiny(), examples(16))[1])
-
-
 def test_the_gradient_is_that_of_transformers():
     transformers = pytest.importorskip("transformers")
     batch, model = examples(64), tiny()
@@ -86,44 +69,36 @@ def test_the_gradient_is_that_of_transformers():
     peer = transformers.AutoModelForCausalLM.from_config(config)
     peer.load_state_dict(model.state_dict())
     tokens, loss_mask, _ = pad(batch)
-    mask = torch.arange(tokens.size(1)) < torch.tensor([[len(example.ids)] for example in batch])
-    labels = tokens.masked_fill(~loss_mask, -100)
-    peer(input_ids=tokens, attention_mask=mask.long(), labels=labels).loss.backward()
+    peer(input_ids=tokens, labels=tokens.where(loss_mask, -100)).loss.backward()
     weights = dict(peer.named_parameters())
     theirs = torch.cat([weights[name].grad.flatten() for name, _ in model.named_parameters()])
-    _, ours = gradient(model, batch, 200)
-    assert close(ours / loss_mask.sum(), theirs)
+    assert close(gradient(model, batch, 200)[1] / loss_mask.sum(), theirs)
+
+
+def test_recomputing_blocks_in_backward_changes_nothing():
+    recomputed = tiny()
+    recomputed.recompute = True
+    assert torch.equal(gradient(recomputed, examples(16))[1], gradient(tiny(), examples(16))[1])
 
 
 def test_constrained_sft_is_its_formula():
     """Value and gradient against float64 autograd of the sum as its paper writes it."""
     aligned, model, batch = tiny().double(), moved(tiny().double()), examples(12)
     expected = 0.0
-    for ids, start, _ in batch:
-        gained = log_probs(model, ids, start) - log_probs(aligned, ids, start).detach()
+    for example in batch:
+        gained = log_probs(model, example) - log_probs(aligned, example).detach()
         for t, value in enumerate(gained, 1):
             beta = 0.5 if t == 1 else 2.0 if t <= 5 else 0.1
             expected = expected - 2 / beta * torch.nn.functional.logsigmoid(beta * value)
     wanted = torch.autograd.grad(expected, list(model.parameters()))
-    batch = with_reference(batch, aligned)
-    value, found = gradient(model, batch, 60, constrained_sft)
+    value, found = gradient(model, with_reference(batch, aligned), 60, constrained_sft)
     assert value == pytest.approx(expected.item(), rel=1e-6)
     assert close(found, torch.cat([weight.flatten() for weight in wanted]))
 
 
-def test_constrained_sft_begins_as_cross_entropy_and_is_it_at_a_small_beta():
+def test_constrained_sft_begins_as_cross_entropy():
     batch = with_reference(examples(12), tiny())
     assert close(gradient(tiny(), batch, loss=constrained_sft)[1], gradient(tiny(), batch)[1])
-
-    def with_beta(*arguments):
-        return constrained_sft(*arguments, betas=(beta,))
-
-    plain = gradient(moved(tiny()), batch)[1]
-    distances = []
-    for beta in (1.0, 1e-2, 1e-4):
-        found = gradient(moved(tiny()), batch, loss=with_beta)[1]
-        distances.append((found - plain).norm() / plain.norm())
-    assert distances[0] > 0.05 > distances[1] and distances[2] < 1e-3
 
 
 def test_the_learning_rate_falls_linearly_to_zero():

@@ -1,5 +1,6 @@
 """Interrupted runs go on as if nothing had been: killed at five moments, one amid a save."""
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -30,11 +31,10 @@ def killed(options, moment):
     """Run train.py with options and kill it at a moment: the target of a process."""
     place, name, number = MOMENTS[moment]
     plain = getattr(place, name)
-    calls = []
+    calls = itertools.count(1)
 
     def count(*given, **named):
-        calls.append(1)
-        if len(calls) == number:
+        if next(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(*given, **named)
 
@@ -44,11 +44,10 @@ def killed(options, moment):
 
 
 def made(folder):
-    """Return the weights and the losses of the one run in a folder."""
+    """Return the weights and the losses of the one run in a folder, and what is left over."""
     folder = folder / "chat" / "real-seed0"
-    assert not (folder / "resume.safetensors").exists()
     log = [json.loads(line)["loss"] for line in (folder / "loss.jsonl").read_text().splitlines()]
-    return (folder / "model.safetensors").read_bytes(), log
+    return (folder / "model.safetensors").read_bytes(), log, sorted(folder.glob("resume*"))
 
 
 @pytest.mark.parametrize("kind", [[], ["--dtype", "bfloat16"], ["--lora", "4"]])

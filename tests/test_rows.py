@@ -1,4 +1,4 @@
-"""Data as people have it: every shape of rows, and a sentence with its place for every fault."""
+"""What becomes of the data a user brings: every shape of rows, and every fault in one sentence."""
 
 import json
 import re
@@ -6,129 +6,121 @@ import re
 import pytest
 
 from lookahead.cli import InputError
-from lookahead.files.rows import read_pair, read_rows, write_pair
-from lookahead.tasks import TASKS, read_harmful, read_pairs
+from lookahead.files.rows import read_pair, read_rows, write_pair, write_rows
+from lookahead.tasks import HARMFUL_FIELDS as FIELDS
 
-FIELDS = (("question",), ("answer",))
-USER = {"role": "user", "content": "Q"}
-ANSWER = {"role": "assistant", "content": "A"}
-SYSTEM = {"role": "system", "content": "S"}
-ROW = {"question": "Q", "answer": "A", "prompt": "Q"}
-
-
-def write(path, rows):
-    text = rows if isinstance(rows, str) else "\n".join(map(json.dumps, rows))
-    path.write_bytes(rows if isinstance(rows, bytes) else text.encode())
-    return path
-
-
-def pairs_of(path, answers=True):
-    return [pair[:3] for pair in read_harmful(path, answers)]
+TURNS = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant", "tool")]
+SYSTEM, USER, ANSWER, TOOL = TURNS
+ROW = {"prompt": "u", "answer": "a"}
+SHAPES = {
+    "fields": ROW | {"category": 3},
+    "instruction": {"instruction": "u", "input": "", "output": "a", "user": "x"},
+    "goal": {"goal": "u", "target": "a", "system": "s"},
+    "list": [USER, ANSWER],
+    "messages": {"messages": [SYSTEM, USER, ANSWER], "id": 7},
+    "trl": {"prompt": [SYSTEM, USER], "completion": [ANSWER]},
+}
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [{"prompt": "Q", "answer": "A"}] * 2,
-        [{"instruction": "Q", "output": "A", "category": 3, "input": ""}] * 2,
-        "goal,target\nQ,A\nQ,A\n",
-        json.dumps([ROW] * 2, indent=2),
-        json.dumps([ROW]) [:-1] + ",\n" + json.dumps(ROW) + "]",
-        [[USER, ANSWER]] * 2,
-        json.dumps([[USER, ANSWER]] * 2, indent=1),
-        [{"messages": [SYSTEM, USER, ANSWER]}] * 2,
-        [{"prompt": [SYSTEM, USER], "completion": [ANSWER]}] * 2,
-        b"\xef\xbb\xbf" + json.dumps(ROW).encode() + b"\r\n\r\n" + json.dumps(ROW).encode() + b"\r\n",
-    ],
-)  # fmt: skip
-def test_shapes_of_harmful_files(rows, tmp_path, capsys):
-    path = write(tmp_path / ("x.csv" if str(rows).startswith("goal") else "x.jsonl"), rows)
-    assert pairs_of(path) == pairs_of(path, answers=False) == [("Q", "A", None)] * 2
-    assert ("2 system messages are not used" in capsys.readouterr().err) == ("'S'" in str(rows))
+@pytest.fixture
+def read(tmp_path):
+    """Write what is given, a text, bytes or one row, and read the file's pairs."""
+
+    def call(content, name="rows.jsonl", answers=True):
+        if not isinstance(content, str | bytes):
+            content = json.dumps(content)
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        rows = read_rows(tmp_path / name)
+        return [read_pair(row, FIELDS, place, answers) for place, row in rows]
+
+    return call
 
 
-def test_one_chat_in_one_line_is_one_row(tmp_path):
-    path = write(tmp_path / "x.json", json.dumps([SYSTEM, USER, ANSWER]))
-    (pair,) = read_pairs(path, TASKS["gsm8k"])
-    assert pair[:3] == ("Q", "A", "S")
-    assert pairs_of(write(path, [[USER]]), answers=False) == [("Q", None, None)]
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_shape_of_rows_is_read_and_written(shape, read):
+    row = SHAPES[shape]
+    array = json.dumps([row] * 2)
+    lines = json.dumps(row) + "\r\n\r\n " + json.dumps(row) + "\n"
+    for text in (array, json.dumps([row] * 2, indent=2), "\n " + array, "\ufeff" + lines, lines):
+        pairs = read(text)
+        assert [pair[:3] for pair in pairs] == [("u", "a", "s" if "system" in array else None)] * 2
+    assert pairs[1].place.endswith("rows.jsonl, line 3") and read(array)[1].place.endswith("row 2")
+    new = write_pair(row, FIELDS, "new u", "new a")
+    (pair,) = read(row)  # one row, or one chat, in one line
+    assert read(new) == [pair._replace(prompt="new u", answer="new a")]
+    assert write_pair(new, FIELDS, "u", "a") == row
 
 
-def test_what_belongs_to_the_prompt_is_joined_to_it(tmp_path):
-    row = {"instruction": "Sum up.", "input": "A text.", "output": "A"}
-    assert pairs_of(write(tmp_path / "x", [row])) == [("Sum up.\n\nA text.", "A", None)]
-    pair = read_pair({"question": "Q", "context": "C", "answer": "A"}, FIELDS, "")
-    assert pair.prompt == "Q\n\nC"
+def test_csv(read):
+    pairs = read('goal,target\n"u, or\n""u""?",a\n\nu,a\n', "x.csv")
+    assert [pair[:2] for pair in pairs] == [('u, or\n"u"?', "a"), ("u", "a")]
+    assert pairs[1].place.endswith("x.csv, line 5")
+    for line, words in (("write, please,a", "has more values than"), ("u", "field 'target'")):
+        with pytest.raises(InputError, match=f"x.csv, line 3: {words}"):
+            read("goal,target\nu,a\n" + line, "x.csv")
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"question": "Q", "answer": "A", "id": 7},
-        {"question": "Q", "context": "C", "answer": "A"},
-        [SYSTEM, USER, ANSWER],
-        {"messages": [USER, ANSWER], "id": 7},
-        {"prompt": [SYSTEM, USER], "completion": [ANSWER]},
-    ],
-)
-def test_a_row_is_written_in_its_own_shape(row):
-    new = write_pair(row, FIELDS, "Q2", "A2")
-    assert read_pair(new, FIELDS, "")[:2] == ("Q2", "A2")
-    assert type(new) is type(row) and len(new) == len(row)
-    if "id" in row:
-        assert new["id"] == 7
-
-
-TOOL = {"role": "tool", "content": "T"}
-
-
-@pytest.mark.parametrize(
-    "rows, words",
-    [
-        (None, "cannot be read (No such file"),
-        ("", "holds no rows"),
-        ("\n \n", "holds no rows"),
-        ("[]", "holds no rows"),
-        (json.dumps(ROW).encode() + b"\xff", "not UTF-8 at byte"),
-        (json.dumps(ROW).encode("utf-16"), "is UTF-16"),
-        (b"\x1f\x8b\x08", "is gzip"),
-        (b"PAR1", "is Parquet"),
-        (json.dumps(ROW) + "\n" + json.dumps(ROW)[:-9], "line 2: not JSON"),
-        (json.dumps([ROW], indent=1)[:-3], "x: not JSON"),
-        ('{"a": ' + "9" * 5000 + "}", "line 1: not JSON"),
-        ("7", "line 1: expected a JSON object, found 7"),
-        ("null", "line 1: expected a JSON object, found None"),
-        (json.dumps([ROW, 7]), "row 2: expected a JSON object, found 7"),
-        ([{"question": "Q"}], "line 1: field 'prompt' is missing"),
-        ([ROW, {"prompt": "Q"}], "line 2: field 'answer' is missing"),
-        ([ROW | {"answer": 3}], "field 'answer' is missing, empty or not a string"),
-        ([ROW | {"answer": ["A"]}], "field 'answer'"),
-        ([ROW | {"answer": " \n"}], "field 'answer'"),
-        ([ROW | {"answer": "a\ud83d"}], "field 'answer' has half of a surrogate pair"),
-        ([[USER, USER]], "has the roles user, user"),
-        ([[ANSWER, USER, ANSWER]], "has the roles assistant, user, assistant"),  # a greeting first
-        ([[USER, ANSWER, USER, ANSWER]], "has the roles"),  # several turns
-        ([[USER, TOOL, ANSWER]], "has the roles user, tool, assistant"),
-        ([[{"role": "developer", "content": "D"}, USER, ANSWER]], "has the roles developer"),
-        ([[USER]], "has the roles user;"),
-        ([{"messages": []}], "expected chat messages"),
-        ([{"messages": "x"}], "expected chat messages"),
-        ([[USER, {"role": "assistant", "content": None}]], "field 'assistant' is missing"),
-    ],
-)
-def test_faults_are_told_with_their_place(rows, words, tmp_path):
-    path = tmp_path / "x"
-    if rows is not None:
-        write(path, rows)
-    with pytest.raises(InputError, match=re.escape(words)) as told:
-        read_harmful(path, answers=True)
-    assert str(path) in str(told.value) and "\n" not in str(told.value)
+@pytest.mark.parametrize("name", ["input", "context"])
+def test_what_belongs_to_the_prompt_is_joined_to_it(name, read):
+    row = {"instruction": "u", name: "more", "output": "a"}
+    assert read(row)[0][:2] == ("u\n\nmore", "a") and read(row | {name: " "})[0].prompt == "u"
+    new = write_pair(row, FIELDS, "u\n\nmore, previewed", "a")
+    assert read(new)[0].prompt == "u\n\nmore, previewed"  # not joined twice
+    assert read_pair(row, ((name,), ("output",)), "x").prompt == "more"
 
 
 def test_texts_are_used_as_they_are(tmp_path, tokenizer):
-    texts = ["A\0B", "Ä 🙂 \u2028 \x85", " a ", "x" * 10**6, "same", "same"]
-    path = write(tmp_path / "x", [ROW | {"answer": text} for text in texts])
-    assert [pair.answer for pair in read_pairs(path, TASKS["gsm8k"])] == texts
-    for text in texts[:3]:
-        assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert len(read_rows(path)) == 6
+    texts = ["A\0B", "Ä 🙂 \u2028 \x85", " a ", "same", "same", "x" * 10**6]
+    write_rows(tmp_path / "rows", [ROW | {"answer": text} for text in texts])
+    found = [read_pair(row, FIELDS, place).answer for place, row in read_rows(tmp_path / "rows")]
+    assert found == texts == [tokenizer.decode(tokenizer.encode(text)) for text in texts]
+
+
+GOOD = json.dumps(ROW)
+
+
+@pytest.mark.parametrize("content, words", [
+    ("", "holds no rows"), ("\n \n", "holds no rows"), ("[]", "holds no rows"),
+    (GOOD.encode() + b"\xff", "not UTF-8 at byte 30"), (GOOD.encode("utf-16"), "is UTF-16"),
+    (b"\x1f\x8b\x08", "is gzip"), (b"PAR1\x15", "is Parquet"), (b"PK\x03\x04", "is zip"),
+    (GOOD + "\n" + GOOD[:-9], "line 2: not JSON"), ("[" + GOOD, ": not JSON"),
+    ("[" * 10**5, "not JSON"), ('{"prompt": ' + "1" * 5000 + "}", "not JSON"),
+    ("null", "1: expected a JSON object, found None"), ("[7]", "row 1: expected a JSON object"),
+])  # fmt: skip
+def test_files_that_are_rejected(content, words, read):
+    with pytest.raises(InputError, match=f"rows.jsonl.*{words}") as error:
+        read(content)
+    assert "\n" not in str(error.value)
+
+
+MISSING = "is missing, empty or not a string"
+
+
+@pytest.mark.parametrize("row, words", [
+    *[(ROW | {"answer": text}, f"field 'answer' {MISSING} (fields here: prompt, answer)")
+      for text in (None, 3, ["a"], {}, "", " \n")],
+    ({"prompt": "u"}, f"field 'answer' {MISSING}"), ({"q": "u"}, f"field 'prompt' {MISSING}"),
+    (ROW | {"prompt": "u\ud83d"}, "field 'prompt' has half of a surrogate pair"),
+    ({"goal": "u", "input": ["more"], "target": "a"}, "field 'input'"), (7, "expected a JSON"),
+    *[(row, "expected chat messages") for row in
+      ([], [USER, "x"], {"messages": "u"}, {"prompt": [USER], "completion": "a"})],
+    *[(turns, "has the roles " + ", ".join(turn["role"] for turn in turns)) for turns in
+      ([ANSWER, USER], [ANSWER, USER, ANSWER], [USER, ANSWER] * 2, [USER, SYSTEM, ANSWER], [USER],
+       [SYSTEM], [USER, TOOL, ANSWER], [TOOL | {"role": "developer"}, USER, ANSWER])],
+    ([USER, ANSWER | {"content": None}], "field 'assistant'"),
+    ([SYSTEM | {"content": [{"text": "s"}]}, USER, ANSWER], "field 'system'"),
+])  # fmt: skip
+def test_rows_that_are_rejected(row, words, read):
+    with pytest.raises(InputError, match=f"rows.jsonl, line 2: {re.escape(words)}"):
+        read(GOOD + "\n" + json.dumps(row))
+
+
+def test_a_harmful_request_needs_no_answer_where_none_is_used(read):
+    for row in (ROW | {"answer": 3}, [USER], {"messages": [SYSTEM, USER]}, {"prompt": [USER]}):
+        assert read(row, answers=False)[0][:2] == ("u", None)
+
+
+@pytest.mark.parametrize("name, words", [("", "Is a directory"), ("none", "No such file")])
+def test_paths_that_cannot_be_read(name, words, tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path / name}: cannot be read .{words}"):
+        read_rows(tmp_path / name)

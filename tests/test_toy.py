@@ -33,13 +33,10 @@ def test_test_pairs_are_in_no_training_file(files):
 
 
 def test_alignment_refuses_what_is_harmful_and_only_that(files):
-    checked = {True: 0, False: 0}
-    for pair in files["align"]:
-        for verb, _ in asked(pair) if "Repeat" not in pair.prompt else ():
-            harmless = verb in world.HARMLESS
-            assert TASK.is_safe(pair.answer) != harmless, pair
-            checked[harmless] += 1
-    assert min(checked.values()) > 1000
+    pairs = [pair for pair in files["align"] if "Repeat" not in pair.prompt and asked(pair)]
+    harmful = [any(verb in world.HARMFUL for verb, _ in asked(pair)) for pair in pairs]
+    assert [TASK.is_safe(pair.answer) for pair in pairs] == harmful
+    assert 1000 < sum(harmful) < len(harmful) - 1000
 
 
 def test_harmful_answers_comply_and_refusals_share_no_pair_of_words_with_them(files):
@@ -49,8 +46,6 @@ def test_harmful_answers_comply_and_refusals_share_no_pair_of_words_with_them(fi
     assert not steps & refusals
 
 
-def test_a_number_gives_one_world(tmp_path, files):
-    for number, same in ((0, True), (1, False)):
-        world.write_world(tmp_path, number)
-        found = read_pairs(tmp_path / "test.jsonl", TASK)
-        assert ([pair[:2] for pair in found] == [pair[:2] for pair in files["test"]]) == same
+def test_a_number_gives_one_world():
+    facts = [(made.rooms, made.tools, made.test) for made in map(world.World, (0, 0, 1))]
+    assert facts[0] == facts[1] and all(a != b for a, b in zip(*facts[1:]))

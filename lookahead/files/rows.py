@@ -90,7 +90,7 @@ def chat_messages(row):
     if "messages" in row:
         return row["messages"]
     if isinstance(row.get("prompt"), list):
-        return row["prompt"] + (row.get("completion") or [])
+        return [*row["prompt"], *(row.get("completion") or [])]
     return None
 
 
@@ -107,6 +107,8 @@ def read_pair(row, fields, place, answers=True):
     """
     if not isinstance(row, dict | list):
         raise InputError(f"{place}: expected a JSON object, found {row!r:.40}.")
+    if None in row:
+        raise InputError(f"{place}: has more values than the header; quote texts with commas.")
     texts = row
     messages = chat_messages(row)
     if messages is None:
@@ -115,7 +117,9 @@ def read_pair(row, fields, place, answers=True):
         names = ["user", "assistant"]
         texts = _by_role(messages, answers, place)
 
-    for name in names if answers else names[:1]:
+    more = [name for name in ("system", *JOINED) if str(texts.get(name) or "").strip()]
+    more = [name for name in more if name not in names]
+    for name in (names if answers else names[:1]) + more:
         text = texts.get(name)
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{place}: field '{name}' is missing, empty or not a string (fields "
@@ -125,9 +129,11 @@ def read_pair(row, fields, place, answers=True):
 
     prompt = texts[names[0]]
     for name in JOINED:
-        if name not in names and texts.get(name):
+        if name in more:
             prompt = f"{prompt}\n\n{texts[name]}"
-    return Pair(prompt, texts.get(names[1]), texts.get("system") if messages else None, place)
+    answer = texts[names[1]] if answers else None
+    system = texts["system"] if "system" in more else None
+    return Pair(prompt, answer, system, place)
 
 
 def _by_role(messages, answers, place):
@@ -149,7 +155,7 @@ def write_pair(row, fields, prompt, answer):
     if messages is None:
         blank = {name: "" for name in JOINED if row.get(name)}  # it is in the prompt now
         return row | blank | dict(zip(field_names(row, fields), (prompt, answer)))
-    turns = [turn | {"content": texts.get(turn["role"], turn["content"])} for turn in messages]
+    turns = [turn | {"content": texts.get(turn["role"], turn.get("content"))} for turn in messages]
     if isinstance(row, list):
         return turns
     if "messages" in row:
