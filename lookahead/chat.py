@@ -58,7 +58,7 @@ class Chat(typing.NamedTuple):
         >>> ids[0] == tokenizer.special("<s>"), ids[-1] == tokenizer.special("</s>")
         (True, True)
         """
-        # A row's own system prompt replaces the chat's; without either there is the model's default.
+        # A row's own system prompt replaces the chat's; without both, the model's default.
         system = self.system if system is None else system
         system = system or self.template.default_system
 

@@ -2,8 +2,8 @@
 
 Prompts are sorted by length and decoded many at a time. The first pass runs over the prompts padded
 on the right; after it, each row writes its keys and values at its own next position, over what the
-padding left there, and sees nothing later. So no row is shifted, rotary positions are those of
-training, and what a row generates does not depend on its neighbours, but for rounding. A row that is
+padding left there, and sees nothing at later ones. So no row is shifted, rotary positions are those
+of training, and a row's answer does not depend on its neighbours, but for rounding. A row that is
 done leaves the batch at once. Left out: sampling, which none of the paper's numbers uses.
 
 Shapes: B rows still running, T tokens of the longest prompt, or 1, K key/value heads, E width of a

@@ -5,9 +5,10 @@ see identical ids, and at answer position k (k = 1 predicts the first answer tok
 
     KL_k = mean over pairs of  sum_v p_a(v) * (log p_a(v) - log p_b(v))     in nats.
 
-Both directions are computed, with a = tuned and the other way: KL(tuned || aligned), which is apparently the paper's, and KL(aligned
-|| tuned), that of the work it builds on (arXiv 2406.05946). One model at a time is in memory: what
-is kept of the other are its log-probabilities at the first positions.
+Both directions are computed. With a = tuned and b = aligned it is KL(tuned || aligned), apparently
+the paper's; the other way KL(aligned || tuned), that of the work it builds on (arXiv 2406.05946).
+One model at a time is in memory: what is kept of the other are its log-probabilities at the first
+positions.
 
 Shapes: N pairs, K positions, V vocabulary.
 """

@@ -17,7 +17,7 @@ PREFIX = "Let's solve this problem. "
 
 
 def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
-    """Algorithm 1, line 4: return (prompt, answer) with the first m answer tokens in the prompt.
+    """Algorithm 1, real: return (prompt, answer) with the first m answer tokens in the prompt.
 
     Tokens are counted in the answer alone, without BOS. A character of several byte tokens that the
     cut would split is dropped, even if nothing is left to show. An answer of at most m tokens is
@@ -44,7 +44,7 @@ def real_preview(prompt, answer, m, tokenizer, connector=CONNECTOR):
 
 
 def virtual_preview(prompt, answer, prefix=PREFIX, connector=CONNECTOR):
-    """Algorithm 1, line 7: return (prompt, answer) with the prefix shown and prepended.
+    """Algorithm 1, virtual: return (prompt, answer) with the prefix shown and prepended.
 
     ValueError where the prefix is blank.
 
