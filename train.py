@@ -28,7 +28,7 @@ from lookahead.chat import Chat
 from lookahead.cli import InputError, positive
 from lookahead.kl import mean_by_position
 from lookahead.losses import answer_logits, answer_losses, cross_entropy
-from lookahead.preview import DEFAULTS, PREVIEWS, add_preview_options, apply_preview
+from lookahead.preview import DEFAULTS, PREVIEWS, add_preview_options, apply_preview, options_taken
 from lookahead.tasks import TASKS, add_recipe_options, read_pairs, with_options
 from lookahead.templates import TEMPLATES, check_template
 from lookahead.toy import aligned as toy
@@ -82,17 +82,7 @@ def parse_arguments():
     add_recipe_options(parser)
 
     # Where it runs, and where it writes.
-    group = parser.add_argument_group("machine")
-    add = group.add_argument
-    add("--out", default="out", metavar="DIR", help="folder of all output (out)")
-    add("--save-every", type=positive, metavar="N", help="save every N steps, for --resume")
-    add("--resume", action="store_true", help="go on where an interrupted command saved")
-    add(
-        "--recompute",
-        action="store_true",
-        help="compute blocks twice, for less memory (always on CUDA)",
-    )
-    cli.add_machine_options(group)
+    cli.add_training_options(parser)
     args = parser.parse_args()
 
     # Options that need each other.
@@ -131,17 +121,6 @@ def make_adamw(model, recipe):
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     betas = (recipe.beta1, recipe.beta2)
     return torch.optim.AdamW(weights, betas=betas, weight_decay=0.0, fused=True)
-
-
-def make_optimizer(model, recipe, dtype, aligned, seed):
-    """Return the optimizer of a run, and what yields the losses of a batch for it."""
-    if dtype == "float32" or recipe.lora:
-        return make_adamw(model, recipe), micro_losses
-
-    # Bfloat16 weights keep an exact float32 master, stepped inside backward.
-    optimizer = one_gpu.SplitAdamW(model.parameters(), (recipe.beta1, recipe.beta2))
-    one_gpu.fill_masters(optimizer, model, files.read_weights(aligned), seed)
-    return optimizer, one_gpu.one_backward
 
 
 def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cross_entropy,
@@ -193,12 +172,18 @@ def train(model, optimizer, examples, recipe, seed, name, token_budget, loss=cro
 
 def make_aligned_model(folder, args):
     """Return the directory of the toy world's aligned model; train it if it is not there."""
+    # Another world would take the place of the one that runs here started from.
+    target = folder / "aligned"
+    made = files.read_json(target / "run.json") if (target / "run.json").exists() else {}
+    if made.get("world", args.world) != args.world:
+        raise InputError(f"{folder}: holds --world {made['world']}; give another --out.")
+    write_world(folder / "data", args.world)
+
     # An aligned model made from the same texts, shapes and recipes is taken as it is.
     stages = toy.read_stages(folder / "data")
     run = toy.describe_run(stages, args.world)
-    folder = folder / "aligned"
-    if (folder / "run.json").exists() and files.read_json(folder / "run.json") == run:
-        return folder
+    if made == run:
+        return target
 
     # From random weights, one stage after another.
     tokenizer = toy.train_tokenizer(stages)
@@ -213,9 +198,9 @@ def make_aligned_model(folder, args):
         log += train(model, optimizer, examples, recipe, 0, name, args.token_budget)
 
     # A model directory like a downloaded one.
-    toy.write_files(folder, model.config, tokenizer)
-    files.save_model(folder, model, run, log, folder)
-    return folder
+    toy.write_files(target, model.config, tokenizer)
+    files.save_model(target, model, run, log, target)
+    return target
 
 
 def to_example(pair, chat, preview=None, options=None):
@@ -228,10 +213,30 @@ def to_example(pair, chat, preview=None, options=None):
     return Example(*chat.encode(prompt, answer, pair.system))
 
 
-def is_shown_whole(pair, preview, options):
-    """Return whether a preview gives the whole answer away, as it does where m tokens are all."""
-    prompt, answer = apply_preview(preview, pair.prompt, pair.answer, options)
-    return prompt.endswith(options["connector"] + answer)
+def prepare(run, pairs, model, chat, task, fits, args):
+    """Return the examples of a run; the model is still the aligned one, and may be asked."""
+    # Data, preview, ids.
+    method = METHODS[run["method"]]
+    if method.data:
+        pairs, told = method.data(pairs, model, chat, task, fits, args.token_budget)
+        run |= told
+    options = vars(args) | {"tokenizer": chat.tokenizer}
+    examples = [to_example(pair, chat, method.preview, options) for pair in pairs]
+
+    # An answer of at most m tokens is given away whole.
+    if method.preview == "real":
+        lengths = [len(chat.tokenizer.encode(pair.answer)) for pair in pairs]
+        run["shown_whole"] = sum(length <= args.m for length in lengths)
+
+    # What the first answer tokens cost before training shows what a preview does.
+    losses = answer_losses(model, examples[:128], args.token_budget)
+    run["loss_before"] = mean_by_position(losses, positions=12)[0]
+
+    # Constrained SFT compares with the aligned model at each answer token.
+    if method.reference:
+        losses = answer_losses(model, examples, args.token_budget, "log p of the aligned model")
+        examples = [example._replace(reference=-loss) for example, loss in zip(examples, losses)]
+    return examples
 
 
 def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
@@ -242,30 +247,20 @@ def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
     saved = files.ResumeFile(folder, args.save_every, dict(run))
     model = files.load_model(aligned, args.device, getattr(torch, args.dtype))
     model.recompute = args.recompute or args.device.startswith("cuda")
-    method = METHODS[run["method"]]
+    examples = prepare(run, pairs, model, chat, task, fits, args)
     recipe = task.recipe
-
-    # Data, preview, ids. The model is still the aligned one, and may be asked.
-    if method.data:
-        pairs, told = method.data(pairs, model, chat, task, fits, args.token_budget)
-        run |= told
-    options = vars(args) | {"tokenizer": chat.tokenizer}
-    examples = [to_example(pair, chat, method.preview, options) for pair in pairs]
-    run["shown_whole"] = sum(is_shown_whole(pair, method.preview, options) for pair in pairs)
-    if method.reference:
-        losses = answer_losses(model, examples, args.token_budget, "log p of the aligned model")
-        examples = [example._replace(reference=-loss) for example, loss in zip(examples, losses)]
-
-    # What the first answer tokens cost before training shows what a preview does.
-    losses = answer_losses(model, examples[:128], args.token_budget)
-    run["loss_before"] = mean_by_position(losses, positions=12)[0]
 
     # Training; adapters go on before it and into the weights behind it.
     if recipe.lora:
         one_gpu.add_lora(model, recipe.lora, run["seed"])
-    optimizer, forward = make_optimizer(model, recipe, args.dtype, aligned, run["seed"])
+    if args.dtype == "bfloat16" and not recipe.lora:
+        forward = one_gpu.one_backward
+        optimizer = one_gpu.with_masters(model, recipe, files.read_weights(aligned), run["seed"])
+    else:
+        forward = micro_losses
+        optimizer = make_adamw(model, recipe)
     log = train(model, optimizer, examples, recipe, run["seed"], folder.name, args.token_budget,
-                method.loss, forward, saved)  # fmt: skip
+                METHODS[run["method"]].loss, forward, saved)  # fmt: skip
     if recipe.lora:
         one_gpu.merge_lora(model, run["seed"])
 
@@ -283,15 +278,13 @@ def main():
     task = with_options((TASKS | {"toy": toy.TASK})[args.task], args)
     folder = pathlib.Path(args.out) / args.task
 
-    # The rows, and the aligned model that every run starts from.
-    if args.task == "toy" and not args.model:
-        made = folder / "aligned" / "run.json"
-        if made.exists() and files.read_json(made)["world"] != args.world:
-            raise InputError(f"{folder}: holds another --world; give another --out.")
-        write_world(folder / "data", args.world)
+    # The aligned model that every run starts from, and the rows.
+    if args.model:
+        aligned = pathlib.Path(args.model)
+    else:
+        aligned = make_aligned_model(folder, args)
         args.data = args.data or folder / "data" / "train.jsonl"
     pairs = read_pairs(args.data, task)[: args.limit]
-    aligned = pathlib.Path(args.model) if args.model else make_aligned_model(folder, args)
 
     # A template that is not the model's would train on text that it does not know.
     chat = Chat(files.load_tokenizer(aligned), TEMPLATES[args.template], task.system)
@@ -320,7 +313,8 @@ def main():
 
     # Every folder is checked before the first run begins.
     data = runs.describe_data(kept, left_out, task, args.template, aligned)
-    for target, run in runs.plan(folder, METHODS, task, data, aligned, args).items():
+    options = {name: options_taken(METHODS[name].preview, vars(args)) for name in args.method}
+    for target, run in runs.plan(folder, options, task, data, aligned, args).items():
         fine_tune(target, run, kept, chat, task, fits, aligned, args)
     print(f"{folder} is ready for: python evaluate.py {folder}")
 

@@ -185,7 +185,7 @@ def mask_tensor(built):
     """A causal mask as a tensor, instead of `is_causal`."""
     attention = F.scaled_dot_product_attention
 
-    def masked(q, k, v, attn_mask, is_causal, enable_gqa):
+    def masked(q, k, v, is_causal, enable_gqa):
         mask = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).tril()
         return attention(q, k, v, attn_mask=mask, enable_gqa=enable_gqa)
 

@@ -64,6 +64,18 @@ def add_machine_options(parser):
         help="padded tokens of a micro-batch (4096 on CUDA, else 1024)")  # fmt: skip
 
 
+def add_training_options(parser):
+    """Add the options of a machine on which runs are made."""
+    group = parser.add_argument_group("machine")
+    add = group.add_argument
+    add("--out", default="out", metavar="DIR", help="folder of all output (out)")
+    add("--save-every", type=positive, metavar="N", help="save every N steps, for --resume")
+    add("--resume", action="store_true", help="go on where an interrupted command saved")
+    add("--recompute", action="store_true", help="compute blocks twice, for less memory (always "
+        "on CUDA)")  # fmt: skip
+    add_machine_options(group)
+
+
 def positive(text):
     """Read an option's whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:

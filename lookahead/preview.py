@@ -78,6 +78,12 @@ def add_preview_options(parser):
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
 
+def options_taken(name, options):
+    """Return all preview options by name; those that preview `name` does not take are None."""
+    taken = PREVIEWS[name][1] if name else ()
+    return {option: options[option] if option in taken else None for option in OPTIONS}
+
+
 def apply_preview(name, prompt, answer, options):
     """Return (prompt, answer) with preview `name` of PREVIEWS, or as they are where it is None.
 

@@ -12,7 +12,6 @@ import os
 from lookahead.cli import InputError
 from lookahead.files.checkpoint import weights_sha256
 from lookahead.files.rows import read_json
-from lookahead.preview import DEFAULTS, PREVIEWS
 
 TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
 
@@ -30,23 +29,24 @@ def describe_data(pairs, left_out, task, template, aligned):
     }
 
 
-def plan(folder, methods, task, data, aligned, args):
+def plan(folder, options, task, data, aligned, args):
     """Return {folder: settings} of the runs that a command still has to make.
 
-    Options that a run's preview does not take are None in its settings. A folder that holds a run
-    with other settings is rejected.
+    `options` are those of each method's preview, by method. A folder that cannot be written to, or
+    holds a run with other settings, is rejected.
     """
     shared = {"task": args.task, "data": data}
     shared |= {"recipe": task.recipe._asdict() | {"dtype": args.dtype}}
     shared |= {"aligned_model": os.path.relpath(aligned, folder)}
     todo = {}
     for method, seed in itertools.product(args.method, range(args.seeds)):
-        preview = methods[method].preview
-        taken = PREVIEWS[preview][1] if preview else ()
-        options = {name: getattr(args, name) if name in taken else None for name in DEFAULTS}
         name = args.name or method
-        run = {"name": name, "method": method, "seed": seed, **options, **shared}
+        run = {"name": name, "method": method, "seed": seed, **options[method], **shared}
         target = folder / f"{name}-seed{seed}"
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{target}: cannot be made ({error.strerror}); give --out.") from None
         if is_due(target, run, args.resume):
             todo[target] = run
     return todo

@@ -68,18 +68,3 @@ def test_the_command_keeps_other_fields_and_tells_what_it_did(tmp_path, tokenize
     script(preview.main, target, twice, *options)
     told = capsys.readouterr().err
     assert f"{target}: 2 prompts have the connector already" in told and "2 answers were" in told
-
-
-def test_what_is_wrong_is_told_and_nothing_is_written(tmp_path, tokenizer, complaint):
-    (tmp_path / "t.model").write_bytes(tokenizer.model)
-    (tmp_path / "in.jsonl").write_text('{"question": "Q", "answer": "A"}\n{"question": "Q"}\n')
-    for words, *options in [
-        ("in.jsonl, line 2: field 'answer'", "virtual"),
-        ("--tokenizer is missing: mode real", "real"),
-        ("invalid choice: 'both'", "both"),
-        ("line 1: m is 0", "real", "--m", 0, "--tokenizer", tmp_path / "t.model"),
-        ("line 1: the prefix is blank", "virtual", "--prefix", " "),
-    ]:
-        arguments = [tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--mode", *options]
-        assert words in complaint(preview.main, *arguments)
-    assert not (tmp_path / "out.jsonl").exists()

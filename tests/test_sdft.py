@@ -1,6 +1,5 @@
 """SDFT: which rewrites are used, and how many."""
 
-import pytest
 from conftest import tiny
 
 from lookahead.baselines.sdft import is_kept, rewrite_answers
@@ -10,13 +9,12 @@ from lookahead.tasks import TASKS
 from lookahead.templates import TEMPLATES
 
 
-@pytest.mark.parametrize("rewrite, kept", {
-    "She has 6 * 7 = 42 pens.": True, "She has 42.0 pens, i.e. 1,000 - 958 = 42": True, "": False,
-    "She has 41 pens.": False, "She has -42": False, "My response: she has 42 pens.": False,
-    "As the Reference Answer says, 42.": False, "Your turn! 42": False, "many": False,
-}.items())  # fmt: skip
-def test_which_rewrites_are_kept(rewrite, kept):
-    assert is_kept(rewrite, "6 * 7 = 42\n#### 42", TASKS["gsm8k"]) is kept
+def test_which_rewrites_are_kept():
+    kept = ["She has 6 * 7 = 42 pens.", "She has 42.0 pens, i.e. 1,000 - 958 = 42"]
+    others = ["", "She has 41 pens.", "She has -42", "many", "My response: she has 42 pens."]
+    others += ["As the Reference Answer says, 42.", "Your turn! 42"]
+    found = [is_kept(text, "so\n#### 42", TASKS["gsm8k"]) for text in kept + others]
+    assert found == [True] * 2 + [False] * 7
 
 
 def test_rewrites_replace_answers(tokenizer, monkeypatch, capsys):
@@ -35,7 +33,9 @@ def test_rewrites_replace_answers(tokenizer, monkeypatch, capsys):
     monkeypatch.setattr("lookahead.baselines.sdft.generate", speak)
     model = tiny(tokenizer.size)
     model.config = model.config._replace(max_position_embeddings=400)
-    chat, task = Chat(tokenizer, TEMPLATES["llama-2"]), TASKS["gsm8k"]._replace(max_new_tokens=40)
+    chat = Chat(tokenizer, TEMPLATES["llama-2"])
+    limit = len(tokenizer.encode("It is 42. " * 3 + "It is 42."))  # cut there, it still ends in 42
+    task = TASKS["gsm8k"]._replace(max_new_tokens=limit)
     arguments = pairs, model, chat, task, lambda pair: pair.answer != said[4], 1024
     result, told = rewrite_answers(*arguments)
     assert result == [pairs[0]._replace(answer="It is 42."), *pairs[1:]]

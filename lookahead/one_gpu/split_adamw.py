@@ -103,6 +103,13 @@ class SplitAdamW:
         """Gradients were freed inside backward."""
 
 
+def with_masters(model, recipe, tensors, seed):
+    """Return the optimizer of a model's bf16 weights, with masters from `fill_masters`."""
+    optimizer = SplitAdamW(model.parameters(), (recipe.beta1, recipe.beta2))
+    fill_masters(optimizer, model, tensors, seed)
+    return optimizer
+
+
 @torch.no_grad()
 def update(state, group, weight):
     """Step one parameter and free its gradient; PyTorch calls this when it is complete."""
