@@ -32,8 +32,8 @@ def describe_data(pairs, left_out, task, template, aligned):
 def plan(folder, options, task, data, aligned, args):
     """Return {folder: settings} of the runs that a command still has to make.
 
-    `options` are those of each method's preview, by method. A folder that cannot be written to, or
-    holds a run with other settings, is rejected.
+    `options` are those of each method's preview, by method. A folder that holds a run with other
+    settings is rejected.
     """
     shared = {"task": args.task, "data": data}
     shared |= {"recipe": task.recipe._asdict() | {"dtype": args.dtype}}
@@ -43,10 +43,9 @@ def plan(folder, options, task, data, aligned, args):
         name = args.name or method
         run = {"name": name, "method": method, "seed": seed, **options[method], **shared}
         target = folder / f"{name}-seed{seed}"
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{target}: cannot be made ({error.strerror}); give --out.") from None
+        above = next(path for path in target.parents if path.exists())
+        if not above.is_dir():
+            raise InputError(f"{above}: is a file, not a folder; give another --out.")
         if is_due(target, run, args.resume):
             todo[target] = run
     return todo

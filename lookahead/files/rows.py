@@ -20,6 +20,7 @@ from lookahead.cli import InputError
 CONTAINERS = {b"\x1f\x8b": "gzip", b"PAR1": "Parquet", b"PK\x03\x04": "zip", b"ARROW1": "Arrow"}
 CONTAINERS |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 JOINED = ("input", "context")  # fields that belong to the prompt where they are not blank
+UNREAD = ("history", "tools")  # what else may be said to a model, and cannot be used here
 
 
 class Pair(typing.NamedTuple):
@@ -64,8 +65,11 @@ def read_rows(path):
     """Return [(place, row), ...] of a JSONL file, a JSON array, or a CSV file with a header."""
     text = read_text(path)
     if str(path).endswith(".csv"):
-        reader = csv.DictReader(io.StringIO(text))
-        rows = [(f"line {reader.line_num}", row) for row in reader]
+        reader = csv.DictReader(io.StringIO(text), strict=True)
+        try:
+            rows = [(f"line {reader.line_num}", row) for row in reader]
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: {error}.") from None
     elif re.match(r"\s*[^\s\[]|\s*\[.*\]\s*\n\s*\S", text):
         # One value a line.
         lines = [(f"line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -107,6 +111,9 @@ def read_pair(row, fields, place, answers=True):
     """
     if not isinstance(row, dict | list):
         raise InputError(f"{place}: expected a JSON object, found {row!r:.40}.")
+    unread = [name for name in UNREAD if isinstance(row, dict) and row.get(name)]
+    if unread:
+        raise InputError(f"{place}: its field '{unread[0]}' cannot be used; leave it out.")
     if None in row:
         raise InputError(f"{place}: has more values than the header; quote texts with commas.")
     texts = row

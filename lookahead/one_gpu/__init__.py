@@ -5,10 +5,5 @@
 `train.py` trains float32 weights.
 """
 
-from lookahead.one_gpu.lora import add_lora, merge_lora  # noqa: F401
-from lookahead.one_gpu.split_adamw import (  # noqa: F401
-    SplitAdamW,
-    fill_masters,
-    one_backward,
-    with_masters,
-)
+from lookahead.one_gpu.lora import add_lora, merge_lora
+from lookahead.one_gpu.split_adamw import SplitAdamW, fill_masters, one_backward, with_masters
