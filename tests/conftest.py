@@ -1,6 +1,9 @@
 """What the tests share: a throwaway tokenizer, a tiny model, a tiny toy world, the shared data."""
 
+import os
 import pathlib
+
+os.environ["OMP_NUM_THREADS"] = "1"  # sums in one order, in the processes of the tests too
 
 import pytest
 import torch
