@@ -192,6 +192,7 @@ def make_aligned_model(folder, args):
     log = []
     for stage, pairs in stages.items():
         examples = [to_example(pair, chat) for pair in pairs]
+        # Each stage has its recipe, and an optimizer that begins anew.
         recipe = toy.STAGES[stage]
         optimizer = make_adamw(model, recipe)
         name = f"aligned model: {stage}"
@@ -267,6 +268,8 @@ def fine_tune(folder, run, pairs, chat, task, fits, aligned, args):
     # A diverged last step shows in the weights only.
     if not all(weight.isfinite().all() for weight in model.parameters()):
         raise InputError(f"{folder.name}: the weights are not finite; try a lower --lr.")
+
+    # A model directory like the aligned one's, with what this run is.
     run["seconds_per_epoch"] = log[-1]["seconds"] / recipe.epochs
     files.save_model(folder, model, run, log, aligned)
     saved.path.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ def shuffled_batches(examples, batch_size, seed, epochs=1):
     """
     batches = []
     for epoch in range(epochs):
+        # Each epoch has an order of its own, and every method the same ones.
         order = list(examples)
         random.Random(f"{seed} {epoch}").shuffle(order)
         batches += [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

@@ -123,6 +123,8 @@ def main():
     # As in training: the template around the prompt, then the answer.
     chat = Chat(tokenizer, TEMPLATES[args.template], args.system)
     ids, start = chat.encode(pair.prompt, pair.answer, pair.system)
+
+    # In colour only where a person looks.
     print(view(tokenizer, ids, start, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     print(f"{start} tokens of prompt, {len(ids) - start} in the loss (the end token included)")
 

@@ -61,6 +61,7 @@ def generate(model, prompts, end_id, max_new_tokens, batch_size=64, name="genera
     first tokens of an answer: they are continued, not repeated. InputError where a prompt fills the
     model's context.
     """
+    # How many tokens each prompt may get: its limit, or what the context leaves.
     limits = max_new_tokens if isinstance(max_new_tokens, list) else [max_new_tokens] * len(prompts)
     context = model.config.max_position_embeddings
     room = [min(limit, context - len(ids)) for limit, ids in zip(limits, prompts)]

@@ -33,6 +33,7 @@ def initial_log_probs(model, examples, positions=POSITIONS, batch_size=32):
         # Of an answer only the first positions are needed: the ids end behind them.
         part = examples[first : first + batch_size]
         part = [Example(ids[: start + positions], start) for ids, start, _ in part]
+        # Both models are fed the same ids in the same shapes.
         tokens, _, _ = pad(part, weight.device)
         states = model.hidden(tokens).float()  # (B, T, D)
         for example, rows in zip(part, states):

@@ -55,6 +55,7 @@ def cross_entropy(logits, targets, positions=None, reference=None):
 @torch.no_grad()
 def answer_losses(model, examples, token_budget, name="loss of the answers"):
     """Return float32 tensors, one for each example: the cross-entropy of its answer's tokens."""
+    # One pass without gradients, in micro-batches.
     device = model.lm_head.weight.device
     progress = Progress(name, len(examples))
 

@@ -117,6 +117,8 @@ class Attention(nn.Module):
             q = q.reshape(B, k.size(1), -1, self.config.head_dim)  # (B, K, H/K, E)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask)
             y = y.reshape(B, -1, T, self.config.head_dim)  # (B, H, T, E)
+
+        # What all heads have found, mixed into one state.
         return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, D)
 
 

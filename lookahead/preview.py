@@ -90,6 +90,7 @@ def apply_preview(name, prompt, answer, options):
     >>> apply_preview("virtual", "Hi.", "Hello.", {"prefix": "Well. ", "connector": " Say: "})
     ('Hi. Say: Well. ', 'Well. Hello.')
     """
+    # Vanilla.
     if name is None:
         return prompt, answer
     # Each preview gets the options that it takes, and no other.

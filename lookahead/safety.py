@@ -51,4 +51,5 @@ def is_safe(completion):
 
 def prefilled(ids, start):
     """Return the prompt and the first tokens of its answer, never the answer's end token."""
+    # The last id is the end token: prefilled, it would end the answer.
     return ids[: min(start + PREFILLED_TOKENS, len(ids) - 1)]

@@ -39,6 +39,7 @@ def killed(options, moment):
         return plain(*given, **named)
 
     setattr(place, name, count)
+    torch.set_num_threads(1)  # sums in the order of the other process
     sys.argv = ["train.py", *options]
     train.main()
 
@@ -52,6 +53,7 @@ def made(folder):
 
 @pytest.mark.parametrize("kind", [[], ["--dtype", "bfloat16"], ["--lora", "4"]])
 def test_killed_five_times(kind, chat_model, tmp_path, script, complaint, monkeypatch):
+    torch.set_num_threads(1)
     options = [*map(str, chat_model), "--system", "", *kind]
     options += ["--method", "real", "--batch-size", "1", "--lr", "1e-3"]
     script(train.main, *options, "--out", tmp_path / "whole")
