@@ -39,9 +39,7 @@ class Method(typing.NamedTuple):
     preview: str | None = None  # of PREVIEWS; None trains on the prompts as they are
     loss: Callable = cross_entropy  # (logits, targets, positions, reference) -> sum
     reference: bool = False  # whether the loss wants the aligned model's log p of the answers
-    data: Callable | None = (
-        None  # (pairs, model, ...) -> other pairs, and what run.json says of them
-    )
+    data: Callable | None = None  # (pairs, model, ...) -> other pairs, and a note for run.json
 
 
 # A fork adds its method here. Preview, loss and data are independent of each other.
