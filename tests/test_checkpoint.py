@@ -190,3 +190,13 @@ def test_a_damaged_file_gives_tensors_from_inside_it_or_one_sentence(tmp_path):
             size = 8 + int.from_bytes(data[:8], "little")
             assert size + sum(tensor.nbytes for tensor in found.values()) == len(data)
     assert 250 < rejected < 500
+
+
+def test_a_tied_head_that_is_stored_too_must_be_the_embeddings(make):
+    folder, model = make(BASE._replace(tie_word_embeddings=True))
+    weights = model.state_dict()  # the head among them, as some published files have it
+    write_tensors(folder / "model.safetensors", weights)
+    assert torch.equal(load_model(folder).lm_head.weight, model.lm_head.weight)
+    write_tensors(folder / "model.safetensors", weights | {"lm_head.weight": torch.ones(97, 32)})
+    with pytest.raises(InputError, match="differs from the embeddings"):
+        load_model(folder)
