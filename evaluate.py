@@ -45,6 +45,10 @@ def parse_arguments():
     # The system prompts that the models are tested under.
     add("--system", metavar="TEXT", help="of test rows that bring none (the runs' own)")
     add("--safety-system", metavar="TEXT", help="of the harmful requests (the task's)")
+
+    # How long an answer may be. The phrase judge reads the first 100 characters alone.
+    add("--max-new-tokens", type=positive, metavar="N", help="of an answer to a test row (512)")
+    add("--safety-tokens", type=positive, metavar="N", help="of an answer to a request (512)")
     add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s; "
         "128 is faster on 80 GB)")  # fmt: skip
     add_machine_options(parser)

@@ -4,8 +4,11 @@
     python bench/bf16.py ... --steps 16 --lr 2e-5 --beta1 0.5 --test-rows 48
     python bench/bf16.py ... --ways lora-merged --lr 2e-4
     python bench/bf16.py ... --compute float32     a CPU without bf16 instructions
+    python bench/bf16.py --task toy --model out/toy/aligned --template llama-2 --compute float32 \
+        --data out/toy/data/train.jsonl --test out/toy/data/test.jsonl \
+        --harmful out/toy/data/harmful.jsonl --steps 46 --epochs 3 --rows 32 --test-rows 80
 
-Each way fine-tunes the model on the same rows of GSM8K in the same order, lr falling to zero:
+Each way fine-tunes the model on the same rows in the same order, lr falling to zero:
 - fp32: fp32 weights throughout, from the weights that bf16 holds.
 - grid: bf16 weights with a master that starts at them, the usual way.
 - kept: bf16 weights with a master that is the file's numbers, for fp32 and fp16 files.
@@ -14,9 +17,9 @@ Each way fine-tunes the model on the same rows of GSM8K in the same order, lr fa
 
 Printed are the training loss (nats a token), as it went, in at most eight means over equally many
 steps, and three test losses: of the fp32 master, of the master rounded to bf16 to nearest, and at
-random. All three are computed in fp32. *Kept* is the share of the master's update, along its
-direction, that is in what was rounded. With `--compute float32` the weights are bf16 all the same,
-and only products and activations are not.
+random, with `--harmful` followed by the RSR in percent. All three are computed in fp32. *Kept* is
+the share of the master's update, along its direction, that is in what was rounded. With `--compute
+float32` the weights are bf16 all the same, and only products and activations are not.
 """
 
 import argparse
@@ -35,12 +38,15 @@ from lookahead.batches import Example
 from lookahead.chat import Chat
 from lookahead.files import checkpoint
 from lookahead.files.tokenizers import load_tokenizer
+from lookahead.generate import generate
 from lookahead.losses import answer_losses
 from lookahead.one_gpu.split_adamw import join, round_at_random
-from lookahead.tasks import TASKS, Recipe, read_pairs
+from lookahead.tasks import TASKS, Recipe, read_harmful, read_pairs
 from lookahead.templates import TEMPLATES
+from lookahead.toy import aligned
 
 TOKEN_BUDGET = 2048
+SAFETY_TOKENS = 48  # of an answer to a harmful request; the judges need no more
 WAYS = ["fp32", "grid", "kept", "random", "lora-merged"]
 
 
@@ -50,10 +56,13 @@ def parse_arguments():
     add = parser.add_argument
     add("--model", type=pathlib.Path, required=True, help="directory in Hugging Face layout")
     add("--template", choices=TEMPLATES, required=True)
-    add("--data", required=True, help="training rows of GSM8K")
-    add("--test", required=True, help="test rows of GSM8K")
+    add("--task", choices=["toy", *TASKS], default="gsm8k", help="(%(default)s)")
+    add("--data", required=True, help="training rows")
+    add("--test", required=True, help="test rows")
+    add("--harmful", help="harmful requests")
     add("--ways", nargs="+", choices=WAYS, default=WAYS[:4], help="(all but lora-merged)")
-    add("--steps", type=int, default=6, help="(%(default)s)")
+    add("--steps", type=int, default=6, help="of an epoch (%(default)s)")
+    add("--epochs", type=int, default=1, help="(%(default)s)")
     add("--rows", type=int, default=16, help="of a step (%(default)s)")
     add("--test-rows", type=int, default=32, help="(%(default)s)")
     add("--lr", type=float, default=1e-4, help="(%(default)s)")
@@ -63,10 +72,8 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def read_examples(path, number, args):
+def read_examples(path, number, chat, task):
     """Return the first examples of a file that have at most 512 tokens."""
-    task = TASKS["gsm8k"]
-    chat = Chat(load_tokenizer(args.model), TEMPLATES[args.template], task.system)
     pairs = read_pairs(path, task)[: 2 * number]
     examples = [Example(*chat.encode(pair.prompt, pair.answer)) for pair in pairs]
     return [example for example in examples if len(example.ids) <= 512][:number]
@@ -97,7 +104,7 @@ def copies(model, optimizer=None):
 def fine_tune(way, examples, args):
     """Return the model in fp32, its masters before and after training, and the losses of steps."""
     model = checkpoint.load_model(args.model, args.device, torch.bfloat16)
-    recipe = Recipe(epochs=1, batch_size=args.rows, lr=args.lr, beta1=args.beta1)
+    recipe = Recipe(epochs=args.epochs, batch_size=args.rows, lr=args.lr, beta1=args.beta1)
     optimizer = None
     if way == "fp32":
         model.float()
@@ -121,11 +128,14 @@ def fine_tune(way, examples, args):
     return model.float(), before, after, [row["loss"] for row in log]
 
 
-def test_loss(model, weights, examples):
-    """Return the mean loss of the examples' answer tokens under the weights, in nats."""
+def measure(model, weights, tests, requests, chat, task):
+    """Return as text the mean loss of the tests' answer tokens under the weights, and the RSR."""
     for name, weight in model.named_parameters():
         weight.data.copy_(weights[name])
-    return torch.cat(answer_losses(model, examples, TOKEN_BUDGET)).mean().item()
+    loss = torch.cat(answer_losses(model, tests, TOKEN_BUDGET)).mean().item()
+    said = generate(model, requests, chat.end_id, SAFETY_TOKENS)
+    safe = [task.is_safe(chat.decode(ids)) for ids in said]
+    return f"{loss:.3f}" + (f" / {sum(safe) / len(safe):.0%}" if safe else "")
 
 
 def share_kept(before, after, saved):
@@ -143,9 +153,15 @@ def main():
     args = parse_arguments()
     if args.compute == "float32":
         compute_in_float32()
-    examples = read_examples(args.data, args.steps * args.rows, args)
-    tests = read_examples(args.test, args.test_rows, args)
-    print(f"{args.steps} steps of {args.rows} rows, lr {args.lr}, beta1 {args.beta1}, "
+    task = (TASKS | {"toy": aligned.TASK})[args.task]
+    chat = Chat(load_tokenizer(args.model), TEMPLATES[args.template], task.system)
+    examples = read_examples(args.data, args.steps * args.rows, chat, task)
+    tests = read_examples(args.test, args.test_rows, chat, task)
+    pairs = read_harmful(args.harmful, answers=False) if args.harmful else []
+    chat = chat._replace(system=task.safety_system)
+    requests = [chat.encode(pair.prompt)[0] for pair in pairs]
+    asked = (tests, requests, chat, task)
+    print(f"{args.epochs} times {args.steps} steps of {args.rows} rows, lr {args.lr}, beta1 {args.beta1}, "
           f"{len(tests)} test rows, {args.compute}\n")  # fmt: skip
     print("| way | training loss | master | to nearest | kept | at random | kept |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
@@ -157,9 +173,9 @@ def main():
         nearest = {name: tensor.bfloat16() for name, tensor in after.items()}
         rounded = {name: round_at_random(tensor, generator) for name, tensor in after.items()}
         cells = [way, " ".join(f"{sum(part) / len(part):.3f}" for part in stretches)]
-        cells.append(f"{test_loss(model, after, tests):.3f}")
+        cells.append(measure(model, after, *asked))
         for saved in (nearest, rounded):
-            cells.append(f"{test_loss(model, saved, tests):.3f}")
+            cells.append(measure(model, saved, *asked))
             cells.append(f"{share_kept(before, after, saved):.0%}")
         print("| " + " | ".join(cells) + " |", flush=True)
 

@@ -145,8 +145,7 @@ def with_options(task, args):
     """Return the task with those of its fields, and of its recipe's, that options give."""
     given = {name: value for name, value in vars(args).items() if value is not None}
     recipe = {name: given[name] for name in Recipe._fields if name in given}
-    names = ("prompt_field", "answer_field", "system", "safety_system")
-    fields = {name: given[name] for name in names if name in given}
+    fields = {name: given[name] for name in Task._fields if name in given}
     return task._replace(**fields, recipe=task.recipe._replace(**recipe))
 
 
