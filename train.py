@@ -228,7 +228,7 @@ def prepare(run, pairs, model, chat, task, fits, args):
         run["shown_whole"] = sum(length <= args.m for length in lengths)
 
     # What the first answer tokens cost before training shows what a preview does.
-    losses = answer_losses(model, examples[:128], args.token_budget)
+    losses = answer_losses(model, examples[:32], args.token_budget)
     run["loss_before"] = mean_by_position(losses, positions=12)[0]
 
     # Constrained SFT compares with the aligned model at each answer token.

@@ -43,9 +43,10 @@ class Cache:
         old_keys, old_values = self.store[layer, :, : len(keys)].transpose(2, 3)  # (B, S, K, E)
         old_keys[self.rows, self.positions] = keys.transpose(1, 2)  # (B, T, K, E)
         old_values[self.rows, self.positions] = values.transpose(1, 2)
-        return old_keys[:, : self.slots].transpose(1, 2), old_values[:, : self.slots].transpose(
-            1, 2
-        )
+
+        # Of what is stored, only slots in use are read.
+        in_use = old_keys[:, : self.slots], old_values[:, : self.slots]
+        return tuple(part.transpose(1, 2) for part in in_use)
 
     def move(self, source, place):
         """Copy what is stored of a row to the place of another."""
