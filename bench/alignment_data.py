@@ -4,8 +4,9 @@
         --harmless instructions.jsonl --out data
 
 DIR/align.jsonl has harmful requests with refusals in several wordings, and harmless instructions
-with the model's own answers, so that only refusing is new to it. DIR/held-out.jsonl has the
-requests that alignment never sees, with their targets. No completion leaves the user's machine.
+with the model's own answers, so that only refusing is new to it; as many of either, so that it does
+not become a habit. DIR/held-out.jsonl has the requests that alignment never sees, with their
+targets. No completion leaves the user's machine.
 """
 
 import argparse
@@ -49,17 +50,19 @@ draw = random.Random(0)
 harmful = read_harmful(args.harmful, answers=True)
 draw.shuffle(harmful)
 held_out = harmful[: args.held_out]
-rows = [(pair.prompt, draw.choice(REFUSALS)) for pair in harmful[args.held_out :]]
+refusals = [(pair.prompt, draw.choice(REFUSALS)) for pair in harmful[args.held_out :]]
 
 # The model's own answers; one that does not end in time is not taken.
 chat = Chat(load_tokenizer(args.model), TEMPLATES[args.template], TASKS["chat"].system)
 model = checkpoint.load_model(args.model, dtype=torch.float32)
 prompts = [pair.prompt for pair in read_harmful(args.harmless, answers=False)]
 asked = [chat.encode(prompt)[0] for prompt in prompts]
+answers = []
 for prompt, ids in zip(prompts, generate(model, asked, chat.end_id, args.tokens, 64, "answers")):
     if 0 < len(ids) < args.tokens:
-        rows.append((prompt, chat.decode(ids)))
+        answers.append((prompt, chat.decode(ids)))
 
+rows = refusals[: len(answers)] + answers
 draw.shuffle(rows)
 names = ("prompt", "answer")
 write_rows(f"{args.out}/align.jsonl", [dict(zip(names, row)) for row in rows])

@@ -161,8 +161,8 @@ def main():
     chat = chat._replace(system=task.safety_system)
     requests = [chat.encode(pair.prompt)[0] for pair in pairs]
     asked = (tests, requests, chat, task)
-    print(f"{args.epochs} times {args.steps} steps of {args.rows} rows, lr {args.lr}, beta1 {args.beta1}, "
-          f"{len(tests)} test rows, {args.compute}\n")  # fmt: skip
+    print(f"{args.epochs} times {args.steps} steps of {args.rows} rows, lr {args.lr}, beta1 "
+          f"{args.beta1}, {len(tests)} test rows, {args.compute}\n")  # fmt: skip
     print("| way | training loss | master | to nearest | kept | at random | kept |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for way in args.ways:
