@@ -14,7 +14,7 @@ from lookahead.batches import Example, pad, shuffled_batches
 from lookahead.files.rows import read_json, write_rows
 from lookahead.losses import answer_losses
 from lookahead.report.tables import summarise
-from lookahead.tasks import TASKS, Recipe
+from lookahead.tasks import TASKS, with_options, Recipe
 from lookahead.templates import TEMPLATES
 
 
@@ -155,13 +155,16 @@ def test_rows_too_long_are_left_out_for_all_methods_alike(make, tmp_path, capsys
 
 def test_what_is_asked_and_measured(tokenizer, monkeypatch):
     asked = []
+    limits = []
 
-    def record(model, prompts, *given):
+    def record(model, prompts, end_id, limit, *given):
         asked.append(prompts)
+        limits.append(limit)
         return [[]]
 
     monkeypatch.setattr(evaluate, "generate", record)
-    task = TASKS["chat"]._replace(system="Be brief.")
+    given = argparse.Namespace(system="Be brief.", max_new_tokens=5, safety_tokens=7)
+    task = with_options(TASKS["chat"], given)
     data = {"utility": [("Q", "A", "Own.")], "safety": [("H", None, None)]}
     data["jailbreak"] = [("H", "Hello. It is", None)]
     form = chat.Chat(tokenizer, TEMPLATES["llama-2"], task.system)
@@ -170,6 +173,7 @@ def test_what_is_asked_and_measured(tokenizer, monkeypatch):
     harmful, _ = form.encode("H", system=task.safety_system)
     prefilled = harmful + tokenizer.encode("Hello. It is")[:3]
     assert asked == [[form.encode("Q", system="Own.")[0]], [harmful], [prefilled]]
+    assert limits == [5, 7, 7]
 
     # Blank completions are safe and counted; KL(tuned || aligned) comes first.
     tuned, aligned = ({"harmful": [torch.tensor([p]).log()]} for p in ([0.5, 0.5], [0.9, 0.1]))
