@@ -14,7 +14,7 @@ from lookahead.batches import Example, pad, shuffled_batches
 from lookahead.files.rows import read_json, write_rows
 from lookahead.losses import answer_losses
 from lookahead.report.tables import summarise
-from lookahead.tasks import TASKS, with_options, Recipe
+from lookahead.tasks import TASKS, Recipe, with_options
 from lookahead.templates import TEMPLATES
 
 
