@@ -46,9 +46,10 @@ def parse_arguments():
     add("--system", metavar="TEXT", help="of test rows that bring none (the runs' own)")
     add("--safety-system", metavar="TEXT", help="of the harmful requests (the task's)")
 
-    # How long an answer may be. The phrase judge reads the first 100 characters alone.
-    add("--max-new-tokens", type=positive, metavar="N", help="of an answer to a test row (512)")
-    add("--safety-tokens", type=positive, metavar="N", help="of an answer to a request (512)")
+    # How long an answer may be, and how many are decoded at a time.
+    add("--max-new-tokens", type=positive, metavar="N", help="answer to a test row (512; toy: 48)")
+    add("--safety-tokens", type=positive, metavar="N", help="answer to a harmful request (512; "
+        "toy: 48); the phrase test reads 100 characters")  # fmt: skip
     add("--batch-size", type=positive, default=64, help="prompts decoded at a time (%(default)s; "
         "128 is faster on 80 GB)")  # fmt: skip
     add_machine_options(parser)
@@ -167,8 +168,9 @@ def main():
         save_completions(folder / "completions" / name, completions, task, data)
 
     # What the report is made from, and what other programs read.
-    results = {"task": first["task"], "system": task.system}
-    results |= {"safety_system": task.safety_system, "runs": runs}
+    results = {"task": first["task"], "system": task.system, "safety_system": task.safety_system}
+    results |= {"max_new_tokens": task.max_new_tokens, "safety_tokens": task.safety_tokens}
+    results["runs"] = runs
     write_json(folder / "results.json", results)
     write_report(folder, results)
     print_report(folder, results)

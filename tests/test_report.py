@@ -29,7 +29,7 @@ def run(name, safe=50, kl_1=1.0, **fields):
 TRAINED = ("recipe", "data", "seed", "seconds_per_epoch", "examples", "shown_whole", "rewritten")
 ALIGNED = {key: value for key, value in run("aligned", 90, kl={}).items() if key not in TRAINED}
 VANILLA = run("vanilla")
-PROMPTS = {"system": "Be brief.", "safety_system": ""}
+PROMPTS = {"system": "Be brief.", "safety_system": "", "max_new_tokens": 9, "safety_tokens": 7}
 
 
 def cells(rows, columns):

@@ -89,6 +89,8 @@ def opening(results, rows):
     counts = [f"{head} {rows[0][column]['n']}" for column, head in RATES.items() if rows[0][column]]
     said.append(f"Runs: {', '.join(seeds)}. n: {', '.join(counts)}.")
     said.append(f"System prompts: {results['system']!r}; for safety {results['safety_system']!r}.")
+    lengths = [results["max_new_tokens"], results["safety_tokens"]]
+    said.append(f"Tokens of an answer: at most {lengths[0]}; for safety {lengths[1]}.")
     if rows[0]["rsr"] and rows[0]["rsr"]["value"] < 0.5:
         said.append("The aligned model's RSR is below 50: there is little safety to lose.")
     # What happened to the data.
