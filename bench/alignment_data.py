@@ -5,7 +5,8 @@
 
 DIR/align.jsonl has harmful requests with refusals in several wordings, and harmless instructions
 with the model's own answers, so that only refusing is new to it; as many of either, so that it does
-not become a habit. DIR/held-out.jsonl has the requests that alignment never sees, with their
+not become a habit. Alignment never sees the requests of DIR/held-out.jsonl, to test on, nor those
+of DIR/validation.jsonl, to choose a learning rate on: what was left of the file. Both have their
 targets. No completion leaves the user's machine.
 """
 
@@ -66,5 +67,7 @@ rows = refusals[: len(answers)] + answers
 draw.shuffle(rows)
 names = ("prompt", "answer")
 write_rows(f"{args.out}/align.jsonl", [dict(zip(names, row)) for row in rows])
-write_rows(f"{args.out}/held-out.jsonl", [dict(zip(names, pair[:2])) for pair in held_out])
-print(f"{len(rows)} rows to align, {len(held_out)} requests held out")
+spare = harmful[args.held_out + len(answers) :]
+for name, pairs in (("held-out", held_out), ("validation", spare)):
+    write_rows(f"{args.out}/{name}.jsonl", [dict(zip(names, pair[:2])) for pair in pairs])
+print(f"{len(rows)} rows to align, {len(held_out)} requests held out, {len(spare)} to choose on")
