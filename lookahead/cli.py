@@ -57,11 +57,22 @@ def add_machine_options(parser):
     on_cuda = torch.cuda.is_available()
     device = "cuda" if on_cuda else "mps" if torch.backends.mps.is_available() else "cpu"
     add = parser.add_argument
-    add("--device", default=device, help="cuda, mps or cpu (here: %(default)s)")
+    add("--device", type=own_device, default=device, help="cuda, mps or cpu (here: %(default)s)")
     add("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_cuda else "float32",
         help="of the weights (bfloat16 on CUDA, else float32)")  # fmt: skip
     add("--token-budget", type=positive, metavar="N", default=4096 if on_cuda else 1024,
         help="padded tokens of a micro-batch (4096 on CUDA, else 1024)")  # fmt: skip
+
+
+def own_device(text):
+    """Read an option's device, which this machine must have."""
+    import torch
+
+    try:
+        torch.empty(0, device=text)
+    except (AssertionError, RuntimeError):  # without CUDA, without mps, an unknown name
+        raise argparse.ArgumentTypeError(f"{text!r} is no device of this machine") from None
+    return text
 
 
 def add_training_options(parser):

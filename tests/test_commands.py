@@ -210,6 +210,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(dtype, options, complaint, monk
 
 MISTAKES = [
     (train.main, "--method magic", "invalid choice: 'magic'"),
+    (train.main, "--device abacus", "argument --device: 'abacus' is no device of this machine"),
     (train.main, "--task gsm8k --prompt-field q", "line 1: field 'q' is missing"),
     (train.main, "--m 0", "line 1: m is 0"),
     (train.main, "--m 2", "real-seed0/run.json: was made with m 6"),
