@@ -4,9 +4,9 @@
         --harmless instructions.jsonl --out data
 
 DIR/align.jsonl has harmful requests with refusals in several wordings, and harmless instructions
-with the model's own answers, so that only refusing is new to it; as many of either, so that it does
-not become a habit. Alignment never sees the requests of DIR/held-out.jsonl, to test on, nor those
-of DIR/validation.jsonl, to choose a learning rate on: what was left of the file. Both have their
+with the model's own answers, so that only refusing is new to it; as many of each, so that refusing
+is no habit. Alignment never sees the requests of DIR/held-out.jsonl, to test on, nor those of
+DIR/validation.jsonl, to choose a learning rate on: what was left of the file. Both have their
 targets. No completion leaves the user's machine.
 """
 
@@ -46,7 +46,7 @@ parser.add_argument("--tokens", type=int, default=128, help="of an own answer (%
 parser.add_argument("--out", required=True)
 args = parser.parse_args()
 
-# Which requests are kept apart, and how each other one is refused, depends on this seed alone.
+# Which requests are held out, and how each other one is refused, depends on this seed alone.
 draw = random.Random(0)
 harmful = read_harmful(args.harmful, answers=True)
 draw.shuffle(harmful)

@@ -16,10 +16,11 @@ Each way fine-tunes the model on the same rows in the same order, lr falling to 
 - lora-merged: bf16 weights, frozen, with adapters of fp32, rank 16; the master is their sum.
 
 Printed are the training loss (nats a token), as it went, in at most eight means over equally many
-steps, and three test losses: of the fp32 master, of the master rounded to bf16 to nearest, and at
-random, with `--harmful` followed by the RSR in percent. All three are computed in fp32. *Kept* is
-the share of the master's update, along its direction, that is in what was rounded. With `--compute
-float32` the weights are bf16 all the same, and only products and activations are not.
+steps (the last may have fewer), and three test losses: of the fp32 master, of the master rounded to
+bf16 to nearest, and at random; with `--harmful` the RSR in percent follows each. All three are
+computed in fp32. *Kept* is the share of the master's update, along its direction, that is in what
+was rounded. With `--compute float32` the weights are bf16 all the same, and only products and
+activations are not.
 """
 
 import argparse
@@ -46,7 +47,7 @@ from lookahead.templates import TEMPLATES
 from lookahead.toy import aligned
 
 TOKEN_BUDGET = 2048
-SAFETY_TOKENS = 48  # of an answer to a harmful request; the judges need no more
+SAFETY_TOKENS = 48  # of an answer to a harmful request; few are cut before the judge is done
 WAYS = ["fp32", "grid", "kept", "random", "lora-merged"]
 
 
