@@ -13,8 +13,8 @@ none of them, of any weight: the model learns less at first, and a bf16 copy of 
 what it learned. With rests drawn uniformly at random some masters lie just before a middle. An
 update of a tenth of a step moves a tenth of the weights by a whole step: the mean is right from the
 first update on. It costs nothing, and the first forward pass is unchanged to the bit. On SmolLM2,
-after 16 steps at 2e-5, test loss is 1.10 with fp32 weights, 1.10 so, and 1.17 from the grid; of the
-file in bf16 it is 1.43 (fp32 weights, to nearest), 1.10 and 1.28 (bench/results/bf16.md).
+after 16 steps at 2e-5, test loss is 1.10 with fp32 weights, 1.10 with random rests, 1.17 without;
+of what is saved in bf16 it is 1.43 (fp32 to nearest), 1.10 and 1.28 (bench/results/bf16.md).
 
 Left out: weight decay, and gradient clipping, which needs all gradients at once.
 """
