@@ -3,8 +3,9 @@
 A batch is cut into micro-batches by a token budget. Sorting by length *inside* the batch keeps
 padding small and changes no result but for rounding, because the loss is summed and divided by the
 answer tokens of the whole batch. Left out: packing, data-loader workers, bucketing across batches
-(which would change the order of examples). Shapes: B examples, T tokens of the longest one, N
-answer tokens of the micro-batch.
+(which would change the order of examples).
+
+Shapes: B examples, T tokens of the longest one.
 """
 
 import random
@@ -18,7 +19,7 @@ PAD = 0  # any valid id will do: no real token sees a pad, and no pad is in the 
 class Example(typing.NamedTuple):
     ids: list  # prompt and answer
     start: int  # where the answer begins
-    reference: torch.Tensor | None = None  # log p of each answer token, for losses that want it
+    aligned_log_probs: torch.Tensor | None = None  # what a loss takes of the aligned model
 
 
 def shuffled_batches(examples, batch_size, seed, epochs=1):
@@ -43,27 +44,27 @@ def micro_batches(batch, token_budget):
     longer than the budget stands alone.
 
     >>> cut = micro_batches([Example([1] * n, 1) for n in (2, 6, 3)], token_budget=6)
-    >>> [[len(example.ids) for example in part] for part in cut]
+    >>> [[len(example.ids) for example in micro_batch] for micro_batch in cut]
     [[6], [3, 2]]
     """
-    # Take examples from the longest to the shortest, and begin a new part when one is full.
-    parts = []
+    # Take examples from the longest to the shortest, and begin anew when a micro-batch is full.
+    result = []
     longest = 0
     for example in sorted(batch, key=lambda example: len(example.ids), reverse=True):
-        # Padded, every example of a part is as long as its first.
-        if parts and (len(parts[-1]) + 1) * longest <= token_budget:
-            parts[-1].append(example)
+        # Padded, every example of a micro-batch is as long as its first.
+        if result and (len(result[-1]) + 1) * longest <= token_budget:
+            result[-1].append(example)
         else:
-            parts.append([example])
+            result.append([example])
             longest = len(example.ids)
-    return parts
+    return result
 
 
 def pad(examples, device="cpu"):
-    """Pad on the right; return tokens (B, T), loss mask (B, T) and reference (N,) or None.
+    """Pad on the right; return tokens (B, T), loss mask (B, T) and aligned log-probs or None.
 
-    The loss mask is true at answer tokens. The reference has the examples' values in the order of
-    `tokens[loss_mask]`.
+    The loss mask is true at answer tokens. The aligned log-probs of the examples are joined in the
+    order of `tokens[loss_mask]`.
 
     >>> tokens, loss_mask, _ = pad([Example([1, 5, 6, 2], 2), Example([1, 7, 2], 1)])
     >>> tokens.tolist(), loss_mask.int().tolist()
@@ -77,8 +78,9 @@ def pad(examples, device="cpu"):
         tokens[i, :end] = torch.tensor(example.ids)
         loss_mask[i, example.start : end] = True
 
-    # What a loss wants beside the tokens goes along in the same order.
-    reference = None
-    if examples[0].reference is not None:
-        reference = torch.cat([example.reference for example in examples]).to(device)  # (N,)
-    return tokens.to(device), loss_mask.to(device), reference
+    # What a loss takes of the aligned model goes along in the same order.
+    aligned_log_probs = None
+    if examples[0].aligned_log_probs is not None:
+        parts = [example.aligned_log_probs for example in examples]
+        aligned_log_probs = torch.cat(parts).to(device)
+    return tokens.to(device), loss_mask.to(device), aligned_log_probs

@@ -7,12 +7,9 @@ separately, so that it is known where the answer begins. `python -m lookahead.ch
 as the model sees it. Left out: dialogues of several turns.
 """
 
-import os
 import re
-import sys
 import typing
 
-from lookahead.cli import InputError, Parser, positive, run_script
 
 # What enters as an id where a template has it; all else there is text (Zephyr's <|user|> too).
 SPECIAL = re.compile(r"(</?s>|</?think>|<\|im_start\|>|<\|im_end\|>|<\|begin_of_text\|>"
@@ -40,6 +37,10 @@ class Chat(typing.NamedTuple):
     tokenizer: object
     template: Template
     system: str = ""
+
+    @property
+    def end_ids(self):
+        return (self.end_id,)
 
     @property
     def end_id(self):
@@ -83,7 +84,7 @@ class Chat(typing.NamedTuple):
         return self.tokenizer.decode(ids, self.template.continues)
 
 
-def view(tokenizer, ids, start, colour):
+def view(tokenizer, ids, start, colour=False):
     """Return the prompt's tokens and those in the loss as text, with bars between them."""
     grey, green, end = ("\033[90m", "\033[32m", "\033[0m") if colour else ("", "", "")
     # Tokens keep their spaces, so that it shows where they begin.
@@ -93,41 +94,3 @@ def view(tokenizer, ids, start, colour):
     return f"prompt       {grey}{prompt}{end}\nin the loss  {green}{answer}{end}"
 
 
-def main():
-    from lookahead.files.rows import read_pair, read_rows
-    from lookahead.files.tokenizers import load_tokenizer
-    from lookahead.templates import TEMPLATES, check_template
-
-    parser = Parser(__doc__)
-    add = parser.add_argument
-    add("source", help="JSONL, a JSON array or CSV: rows with two fields, or chat messages")
-    add("--tokenizer", required=True, help="tokenizer.model or tokenizer.json")
-    add("--template", choices=TEMPLATES, default="llama-2", help="chat template (%(default)s)")
-    add("--row", type=positive, default=1, help="which row to show (%(default)s)")
-    add("--system", default="", help="system prompt (none; the tasks' own are in tasks.py)")
-    add("--prompt-field", default="question", help="of the prompt (%(default)s)")
-    add("--answer-field", default="answer", help="of the answer (%(default)s)")
-    args = parser.parse_args()
-
-    # A template with special tokens that the tokenizer lacks would show nonsense.
-    tokenizer = load_tokenizer(args.tokenizer)
-    check_template(args.template, tokenizer)
-
-    # The row, as training reads it.
-    rows = read_rows(args.source)
-    if args.row > len(rows):
-        raise InputError(f"--row {args.row}: {args.source} has rows 1 to {len(rows)}.")
-    place, row = rows[args.row - 1]
-    pair = read_pair(row, ((args.prompt_field,), (args.answer_field,)), place)
-
-    # As in training: the template around the prompt, then the answer.
-    chat = Chat(tokenizer, TEMPLATES[args.template], args.system)
-    ids, start = chat.encode(pair.prompt, pair.answer, pair.system)
-
-    # In colour only where a person looks.
-    print(view(tokenizer, ids, start, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
-    print(f"{start} tokens of prompt, {len(ids) - start} in the loss (the end token included)")
-
-
-if __name__ == "__main__":
-    run_script(main)

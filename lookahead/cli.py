@@ -1,4 +1,4 @@
-"""The ground floor: what every command line shares.
+"""What every command line shares: one-sentence errors, options of the machine, progress.
 
 A user's mistake is an `InputError` and ends in one sentence on standard error and exit status 2,
 without a traceback. Whatever takes over five seconds shows its progress. This file imports torch
@@ -6,13 +6,24 @@ only where a command asks for the machine, so the preview alone needs no torch.
 """
 
 import argparse
+import contextlib
+import os
 import re
 import sys
 import time
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """A mistake in what the user gave: file, line, field or option, and what to do about it."""
+
+
+@contextlib.contextmanager
+def at(place):
+    """Put a place, file and line, before what is said of a mistake inside this block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 def say(words):
@@ -22,11 +33,22 @@ def say(words):
 
 def run_script(main):
     """Call `main()`; end with status 2 after a user's mistake, with 130 after Ctrl-C."""
+    # Where output is closed (`>&-`), what is said goes nowhere.
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     sys.stdout.reconfigure(errors="replace")  # where the terminal has no ▲
     try:
-        return main()
+        main()
+        sys.stdout.flush()
+        return
     except InputError as error:
         sentence, status = f"error: {error}", 2
+    except BrokenPipeError:
+        # Its reader has gone, as `| head` does: what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        sentence, status = f"error: {error.filename or 'output'}: {error.strerror or error}.", 2
     except RuntimeError as error:
         if not re.search("(out of|enough|allocate) memory", str(error)):  # GPU, CPU
             raise
@@ -39,12 +61,18 @@ def run_script(main):
     sys.exit(status)
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Help that shows the description as written, and the default of each option that has one."""
+
+    def _get_help_string(self, action):
+        return super()._get_help_string(action) if action.default else action.help
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one sentence too."""
 
     def __init__(self, description):
-        as_written = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=description, formatter_class=as_written)
+        super().__init__(description=description, formatter_class=Help)
 
     def error(self, message):
         raise InputError(f"{message}; see --help.")
@@ -57,11 +85,11 @@ def add_machine_options(parser):
     on_cuda = torch.cuda.is_available()
     device = "cuda" if on_cuda else "mps" if torch.backends.mps.is_available() else "cpu"
     add = parser.add_argument
-    add("--device", type=own_device, default=device, help="cuda, mps or cpu (here: %(default)s)")
+    add("--device", type=own_device, default=device, help="cuda, mps or cpu")
     add("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_cuda else "float32",
-        help="of the weights (bfloat16 on CUDA, else float32)")  # fmt: skip
+        help="of the weights; bfloat16 on CUDA")  # fmt: skip
     add("--token-budget", type=positive, metavar="N", default=4096 if on_cuda else 1024,
-        help="padded tokens of a micro-batch (4096 on CUDA, else 1024)")  # fmt: skip
+        help="padded tokens of a micro-batch; 4096 on CUDA")  # fmt: skip
 
 
 def own_device(text):
@@ -79,11 +107,11 @@ def add_training_options(parser):
     """Add the options of a machine on which runs are made."""
     group = parser.add_argument_group("machine")
     add = group.add_argument
-    add("--out", default="out", metavar="DIR", help="folder of all output (out)")
+    add("--out", default="out", metavar="DIR", help="folder of all output")
     add("--save-every", type=positive, metavar="N", help="save every N steps, for --resume")
-    add("--resume", action="store_true", help="go on where an interrupted command saved")
-    add("--recompute", action="store_true", help="compute blocks twice, for less memory (always "
-        "on CUDA)")  # fmt: skip
+    add("--resume", action="store_true", help="keep complete runs, go on with interrupted ones")
+    add("--recompute", action=argparse.BooleanOptionalAction, help="compute blocks twice, for less "
+        "memory (yes on CUDA)")  # fmt: skip
     add_machine_options(group)
 
 
@@ -92,6 +120,30 @@ def positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def fraction(text):
+    """Read an option's number from 0 up to, but not including, 1."""
+    if not 0 <= float(text) < 1:
+        raise ValueError(text)
+    return float(text)
+
+
+def numbers(text):
+    """Read an option's positive numbers, separated by commas."""
+    values = [float(part) for part in text.split(",")]
+    if not all(0 < value < float("inf") for value in values):
+        raise ValueError(text)
+    return values
+
+
+def run_name(text):
+    """Read an option's name of a run, which is a folder's too."""
+    if not re.fullmatch(r"\w[\w.-]*", text, re.ASCII) or text == "aligned":
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name of letters, digits, '-', '_' and '.' other than 'aligned'"
+        )
+    return text
 
 
 class Progress:

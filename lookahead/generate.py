@@ -20,10 +20,11 @@ class Cache:
     """Keys and values of every layer. Memory is taken once, for the most rows and slots."""
 
     def __init__(self, config, rows, slots, device, dtype):
-        heads = config.num_key_value_heads
         # A place for every layer, row, head and slot; rows that leave make none free.
-        shape = (config.num_hidden_layers, 2, rows, heads, slots, config.head_dim)
-        self.store = torch.zeros(shape, device=device, dtype=dtype)  # 2: keys and values
+        heads = config.num_key_value_heads
+        shape = (config.num_hidden_layers, rows, heads, slots, config.head_dim)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
 
     def advance(self, positions):
         """Prepare for tokens at positions (B, T): the whole prompts, then one token a row."""
@@ -39,28 +40,28 @@ class Cache:
 
     def write(self, layer, keys, values):
         """Store keys and values (B, K, T, E) at their positions; return all, (B, K, S, E) each."""
-        # The first rows of the store are those still running.
-        old_keys, old_values = self.store[layer, :, : len(keys)].transpose(2, 3)  # (B, S, K, E)
-        old_keys[self.rows, self.positions] = keys.transpose(1, 2)  # (B, T, K, E)
-        old_values[self.rows, self.positions] = values.transpose(1, 2)
+        # The first rows of the cache are those still running.
+        all_keys = self.keys[layer, : len(keys)]  # (B, K, S, E), a view
+        all_values = self.values[layer, : len(values)]
+        all_keys.transpose(1, 2)[self.rows, self.positions] = keys.transpose(1, 2)  # (B, T, K, E)
+        all_values.transpose(1, 2)[self.rows, self.positions] = values.transpose(1, 2)
 
-        # Of what is stored, only slots in use are read.
-        in_use = old_keys[:, : self.slots], old_values[:, : self.slots]
-        return tuple(part.transpose(1, 2) for part in in_use)
+        # Only slots in use are read.
+        return all_keys[:, :, : self.slots], all_values[:, :, : self.slots]
 
     def move(self, source, place):
-        """Copy what is stored of a row to the place of another."""
+        """Copy the keys and values of a row to the place of another."""
         # Only slots in use need to be copied.
-        filled = self.store[..., : self.slots, :]
-        filled[:, :, place] = filled[:, :, source]
+        for store in (self.keys, self.values):
+            store[:, place, :, : self.slots] = store[:, source, :, : self.slots]
 
 
-def generate(model, prompts, end_id, max_new_tokens, batch_size=64, name="generate"):
-    """Return for each prompt, a list of ids, the ids that greedy decoding adds, without `end_id`.
+def generate(model, prompts, end_ids, max_new_tokens, batch_size=64, name="generate"):
+    """Return for each prompt, a list of ids, the ids that greedy decoding adds up to an end.
 
-    `max_new_tokens` is one number, or a list with one for each prompt. A prompt may end in the
-    first tokens of an answer: they are continued, not repeated. InputError where a prompt fills the
-    model's context.
+    Any of `end_ids` ends an answer and is no part of it. `max_new_tokens` is one number, or a list
+    with one for each prompt. A prompt may end in the first tokens of an answer: they are continued,
+    not repeated. InputError where a prompt fills the model's context.
     """
     # How many tokens each prompt may get: its limit, or what the context leaves.
     limits = max_new_tokens if isinstance(max_new_tokens, list) else [max_new_tokens] * len(prompts)
@@ -83,14 +84,14 @@ def generate(model, prompts, end_id, max_new_tokens, batch_size=64, name="genera
     progress = Progress(name, len(prompts))
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
-        decode_batch(model, prompts, answers, list(rows), room, end_id, cache)
+        decode_batch(model, prompts, answers, list(rows), room, end_ids, cache)
         progress.show(first + len(rows))
     return answers
 
 
 @torch.no_grad()
-def decode_batch(model, prompts, answers, rows, room, end_id, cache):
-    """Fill the answers of some rows, each up to its end token or its room."""
+def decode_batch(model, prompts, answers, rows, room, end_ids, cache):
+    """Fill the answers of some rows, each up to an end token or its room."""
     # The first pass reads the whole prompts.
     device = model.lm_head.weight.device
     tokens, _, _ = pad([Example(prompts[i], 0) for i in rows], device)  # (B, T)
@@ -102,14 +103,14 @@ def decode_batch(model, prompts, answers, rows, room, end_id, cache):
         states = model.hidden(tokens, cache)[range(len(rows)), last]  # (B, D)
         chosen = model.lm_head(states).argmax(-1).tolist()
 
-        # A row that is done leaves; the last one takes its place. From the end on, so that the one
-        # that moves has had its turn.
+        # A row that is done leaves, and the last one takes its place. The rows are visited from the
+        # last to the first, so the row that moves has been visited.
         for place in reversed(range(len(rows))):
             row = rows[place]
             token = chosen[place]
-            if token != end_id:
+            if token not in end_ids:
                 answers[row].append(token)
-            if token == end_id or len(answers[row]) == room[row]:
+            if token in end_ids or len(answers[row]) == room[row]:
                 cache.move(len(rows) - 1, place)
                 rows[place] = rows[-1]
                 rows.pop()

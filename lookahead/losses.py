@@ -1,12 +1,16 @@
 """Chapter 5. The loss: cross-entropy on the answer tokens, previewed ones included.
 
-A loss is a pure function of logits (N, V), targets (N,), positions (N,) and, for those that want
-it, reference (N,); it returns a sum over answer tokens. The training loop divides by the answer
-tokens of the whole batch, so cutting the batch up changes nothing but rounding. LookAhead Tuning
-changes no loss: what a preview changes is which tokens are easy. A fork with another objective adds
-a function here and a line to METHODS in train.py; the rival of the paper is in `baselines/`.
+A loss is a pure function of logits (N, V), targets (N,), positions (N,) and, for one that compares
+with the aligned model, `aligned_log_probs`; it returns a sum over answer tokens. The training loop
+divides by the answer tokens of the whole batch, so cutting the batch up changes nothing but
+rounding. LookAhead Tuning changes no loss: a preview changes which tokens are easy. The paper's
+rival with another loss is in `baselines/`, and a fork adds its own to the table in `methods.py`.
 
-Shapes: B examples, T tokens, N answer tokens of a micro-batch, V vocabulary.
+`answer_log_probs` scores given answers without training: for the test loss, for the KL divergence
+(chapter 8), and for losses that compare with the aligned model.
+
+Shapes: B examples, T tokens, N answer tokens of a micro-batch, V vocabulary, D width, A tokens of
+one answer, K first positions of it.
 """
 
 import torch
@@ -42,7 +46,7 @@ def answer_logits(model, tokens, loss_mask):
     return model.lm_head(states), targets, positions
 
 
-def cross_entropy(logits, targets, positions=None, reference=None):
+def cross_entropy(logits, targets, positions=None, aligned_log_probs=None):
     """Return the summed negative log-likelihood, in nats, of the targets.
 
     >>> cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item()  # 3 ln 4
@@ -53,22 +57,39 @@ def cross_entropy(logits, targets, positions=None, reference=None):
 
 
 @torch.no_grad()
-def answer_losses(model, examples, token_budget, name="loss of the answers"):
-    """Return float32 tensors, one for each example: the cross-entropy of its answer's tokens."""
+def answer_log_probs(model, examples, token_budget, first=0, name="log p of the answers"):
+    """Return log-probabilities of the examples' answers in float32, on the CPU, as two lists.
+
+    With one tensor an example each: the log p of each answer token (A,), and the log p of all words
+    at the `first` positions, (K, V), K fewer where the answer is shorter.
+    """
     # One pass without gradients, in micro-batches.
     device = model.lm_head.weight.device
+    head = model.lm_head.weight.float() if first else None  # a bfloat16 product would blur the KL
     progress = Progress(name, len(examples))
 
     # Micro-batches come sorted by length. Sorted the same way here, it is known which is which.
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids), reverse=True)
-    found = []
-    for part in micro_batches([examples[i] for i in order], token_budget):
-        tokens, loss_mask, _ = pad(part, device)
-        logits, targets, _ = answer_logits(model, tokens, loss_mask)
-        values = F.cross_entropy(logits.float(), targets, reduction="none")  # (N,)
-        found += values.split(loss_mask.sum(1).tolist())
-        progress.show(len(found))
+    of_tokens = [None] * len(examples)
+    of_words = [None] * len(examples)
+    done = 0
+    for micro_batch in micro_batches([examples[i] for i in order], token_budget):
+        places = order[done : done + len(micro_batch)]
+        done += len(micro_batch)
+        lengths = [len(example.ids) - example.start for example in micro_batch]
 
-    # Back in the order of the examples.
-    losses = dict(zip(order, found))
-    return [losses[i] for i in range(len(examples))]
+        # Each answer token, as in training.
+        tokens, loss_mask, _ = pad(micro_batch, device)
+        states, targets, positions = select_answers(model.hidden(tokens), tokens, loss_mask)
+        losses = F.cross_entropy(model.lm_head(states).float(), targets, reduction="none")  # (N,)
+        for place, values in zip(places, (-losses).cpu().split(lengths)):
+            of_tokens[place] = values
+
+        # All words, at the first positions.
+        if first:
+            log_probs = F.linear(states[positions <= first].float(), head).log_softmax(-1).cpu()
+            lengths = [min(length, first) for length in lengths]
+            for place, values in zip(places, log_probs.split(lengths)):
+                of_words[place] = values  # (K, V)
+        progress.show(done)
+    return of_tokens, of_words

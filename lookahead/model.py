@@ -58,8 +58,8 @@ def rotary_frequencies(config, device=None):
     low = scaling["low_freq_factor"]
     high = scaling["high_freq_factor"]
     waves = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
-    kept = ((waves - low) / (high - low)).clamp(0, 1)
-    return kept * frequencies + (1 - kept) * frequencies / scaling["factor"]
+    share = ((waves - low) / (high - low)).clamp(0, 1)  # of the frequency that stays as it is
+    return share * frequencies + (1 - share) * frequencies / scaling["factor"]
 
 
 def rotate(x, cos, sin):
@@ -68,8 +68,8 @@ def rotate(x, cos, sin):
     Features i and i + E/2 of a head are a pair, as in Hugging Face's layout.
     """
     first, second = x.chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)
-    return x * cos + turned * sin
+    quarter_turn = torch.cat([-second, first], dim=-1)
+    return x * cos + quarter_turn * sin
 
 
 class Attention(nn.Module):
@@ -91,7 +91,7 @@ class Attention(nn.Module):
             self.k_norm = nn.RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x, cos, sin, cache):
-        # Each token says what it looks for, what it is found by, and what it hands on.
+        # Each token has a query, a key and a value.
         B, T, _ = x.shape
         q = self.q_proj(x).view(B, T, -1, self.config.head_dim)  # (B, T, H, E)
         k = self.k_proj(x).view(B, T, -1, self.config.head_dim)  # (B, T, K, E)
@@ -100,7 +100,7 @@ class Attention(nn.Module):
             q = self.q_norm(q)
             k = self.k_norm(k)
 
-        # Products of turned queries and keys depend on how far apart their tokens are.
+        # After rotation, products of queries and keys depend on how far apart their tokens are.
         q = rotate(q.transpose(1, 2), cos, sin)  # (B, H, T, E)
         k = rotate(k.transpose(1, 2), cos, sin)  # (B, K, T, E)
 
@@ -108,8 +108,8 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.write(self.layer, k, v)  # (B, K, S, E)
         if cache is None or cache.mask is None:
-            grouped = k.size(1) != q.size(1)
             # A token attends to itself and what lies before it.
+            grouped = k.size(1) != q.size(1)
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         else:
             # One token a row: the queries that share a key stand where the time would be, as
@@ -118,7 +118,7 @@ class Attention(nn.Module):
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask)
             y = y.reshape(B, -1, T, self.config.head_dim)  # (B, H, T, E)
 
-        # What all heads have found, mixed into one state.
+        # The values that all heads attended to, mixed into one state.
         return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, D)
 
 
@@ -144,7 +144,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x, cos, sin, cache):
-        # Each half adds to the stream of states what it has found.
+        # Each half adds its output to the stream of states.
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -185,9 +185,9 @@ class Llama(nn.Module):
     def run_block(self, block, x, cos, sin, cache=None):
         """Return a block's output; with `recompute` only its input is kept for backward."""
         # Backward runs the block once more, so its inner states need not be kept.
-        if self.recompute:
-            kept = {"use_reentrant": False, "preserve_rng_state": False}
-            return checkpoint(block, x, cos, sin, cache, **kept)
+        if self.recompute and torch.is_grad_enabled():
+            options = {"use_reentrant": False, "preserve_rng_state": False}
+            return checkpoint(block, x, cos, sin, cache, **options)
         return block(x, cos, sin, cache)
 
     def hidden(self, tokens, cache=None):

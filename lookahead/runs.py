@@ -1,94 +1,121 @@
 """Runs: their settings, which `run.json` holds, and the folders in which they lie.
 
-`recipe` and `data` decide which runs may be compared: those that have both equal. `data` is what is
-trained on before any preview, so commands that name other methods give comparable runs.
+A folder OUT/TASK is one comparison: its runs share `task`, `recipe` and `data` (the rows before any
+preview, the template, the system prompt, the aligned model). A run that would differ is rejected,
+so whatever stands in one table may be compared.
 """
 
 import hashlib
-import itertools
 import json
 import os
+import pathlib
 
-from lookahead.cli import InputError
+from lookahead.cli import InputError, say
 from lookahead.files.checkpoint import weights_sha256
 from lookahead.files.rows import read_json
+from lookahead.methods import METHODS, options_of
 
-TABLE_ORDER = ("vanilla", "sdft", "constrained", "real", "virtual")  # the paper's
+SHARED = ("task", "recipe", "dtype", "data", "aligned_model")  # by all runs of a folder
 
 
-def describe_data(pairs, left_out, task, template, aligned):
+def describe_data(pairs, left_out, system, template, aligned):
     """Return `data` of a run: the rows that are trained on, and from which model."""
     texts = json.dumps([pair[:3] for pair in pairs]).encode()  # prompt, answer, system
     return {
         "rows_sha256": hashlib.sha256(texts).hexdigest(),
         "examples": len(pairs),
         "left_out": left_out,
-        "system": task.system,
+        "system": system,
         "template": template,
         "aligned_model_sha256": weights_sha256(aligned),
     }
 
 
-def plan(folder, options, task, data, aligned, args):
-    """Return {folder: settings} of the runs that a command still has to make.
+def relative_path(path, folder):
+    """Return the path of a directory as seen from a folder, symbolic links followed."""
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
 
-    `options` are those of each method's preview, by method. A folder that holds a run with other
-    settings is rejected.
+
+def plan_runs(folder, args, recipe, data, aligned):
+    """Return {method: {folder: settings}} of the runs that a command still has to make.
+
+    InputError where a run would differ from those of its folder, or from others of its name.
     """
-    shared = {"task": args.task, "data": data}
-    shared |= {"recipe": task.recipe._asdict() | {"dtype": args.dtype}}
-    shared |= {"aligned_model": os.path.relpath(aligned, folder)}
+    shared = {"task": args.task, "recipe": recipe._asdict(), "dtype": args.dtype, "data": data}
+    shared |= {"aligned_model": relative_path(aligned, folder)}
     todo = {}
-    for method, seed in itertools.product(args.method, range(args.seeds)):
+    for method in args.method:
         name = args.name or method
-        run = {"name": name, "method": method, "seed": seed, **options[method], **shared}
-        target = folder / f"{name}-seed{seed}"
-        above = next(path for path in target.parents if path.exists())
-        if not above.is_dir():
-            raise InputError(f"{above}: is a file, not a folder; give another --out.")
-        if is_due(target, run, args.resume):
-            todo[target] = run
+        options = options_of(METHODS[method], vars(args))
+        run = {"name": name, "method": method, **options, **shared}
+        check_folder(folder, run)
+        for seed in range(args.seeds):
+            target = folder / f"{name}-seed{seed}"
+            if is_due(target, args.resume):
+                todo.setdefault(method, {})[target] = run | {"seed": seed}
     return todo
 
 
-def is_due(folder, run, resume):
-    """Return whether a run is still to be made in a folder, or to be resumed there."""
-    saved = folder / "resume.safetensors"
-    if saved.exists() and not resume:
-        raise InputError(f"{saved}: an interrupted run; give --resume or remove it.")
-    if saved.exists() or not (folder / "run.json").exists():
-        return True
-    check_same(folder / "run.json", read_json(folder / "run.json"), run)
-    return not resume
+def check_folder(folder, run):
+    """Reject a run whose settings differ from those of a folder, or of other runs of its name."""
+    for above in (folder, *folder.parents):
+        if above.exists() and not above.is_dir():
+            raise InputError(f"{above}: is a file, not a folder; give another --out.")
+    for path, other in read_runs(folder).items():
+        same = run if other["name"] == run["name"] else SHARED
+        for key in same:
+            if other.get(key) != run[key]:
+                key, ours, theirs = _difference(key, run[key], other.get(key))
+                raise InputError(f"{path}/run.json: was made with {key} {theirs}, now it is {ours}; "
+                                 "give --name or --out, or remove it.")  # fmt: skip
 
 
-def check_same(path, found, run):
-    """Reject what was made with other settings than a run has now."""
-    for key, value in run.items():
-        if found.get(key) != value:
-            raise InputError(f"{path}: was made with {key} {found.get(key)}, now it is {value}; "
-                             "give --name or --out, or remove it.")  # fmt: skip
+def _difference(key, ours, theirs):
+    """Return the name and both values of a setting that differs, of `recipe` and `data` the part."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        key = next(name for name in ours if ours[name] != theirs.get(name))
+        return key, ours[key], theirs.get(key)
+    return key, ours, theirs
+
+
+def is_due(target, resume):
+    """Return whether a run is still to be made in a folder; without `resume` it is made anew."""
+    complete = (target / "run.json").exists()
+    saved = target / "resume.safetensors"
+    if complete and resume and not saved.exists():
+        return False
+    if (complete or saved.exists()) and not resume:
+        say(f"{target}: is there and is made anew; --resume would go on instead")
+    return True
+
+
+def read_runs(folder):
+    """Return {path: settings} of the complete runs of a folder, in the order of the methods."""
+    runs = {path.parent: read_json(path) for path in sorted(folder.glob("*/run.json"))}
+    runs = {path: run for path, run in runs.items() if run["method"] != "aligned"}
+    order = {method: place for place, method in enumerate(METHODS)}
+    paths = sorted(runs, key=lambda path: order.get(runs[path]["method"], len(order)))
+    return {path: runs[path] for path in paths}
 
 
 def find_runs(folder):
     """Return the directory of the aligned model, and {path: settings} of the runs made from it.
 
-    All runs of a folder have one aligned model, which has not changed since, one chat template and
-    one system prompt.
+    InputError where a folder has none, or where the aligned model has changed since.
     """
-    found = {path.parent: read_json(path) for path in sorted(folder.glob("*/run.json"))}
-    found = {path: run for path, run in found.items() if run["method"] != "aligned"}
-    if not found:
+    folder = pathlib.Path(folder)
+    runs = read_runs(folder)
+    if not runs:
         raise InputError(f"{folder}: holds no runs of train.py; give OUT/TASK, like out/toy.")
-    order = {method: place for place, method in enumerate(TABLE_ORDER)}
-    paths = sorted(found, key=lambda path: order.get(found[path]["method"], len(order)))
-
-    first = found[paths[0]]
+    first = next(iter(runs.values()))
+    for path, run in runs.items():
+        for key in SHARED:
+            if run[key] != first[key]:
+                key, ours, theirs = _difference(key, run[key], first[key])
+                raise InputError(f"{path}: was made with {key} {ours}, {next(iter(runs))} with "
+                                 f"{theirs}; train it again, or elsewhere.")  # fmt: skip
     aligned = folder / first["aligned_model"]
-    wanted = first["data"] | {"aligned_model_sha256": weights_sha256(aligned)}
-    for path in paths:
-        for key in ("aligned_model_sha256", "template", "system"):
-            if found[path]["data"][key] != wanted[key]:
-                raise InputError(f"{path}: was trained with another {key} than {paths[0]}, or than "
-                                 f"{aligned} has now; train it again elsewhere.")  # fmt: skip
-    return aligned, {path: found[path] for path in paths}
+    if weights_sha256(aligned) != first["data"]["aligned_model_sha256"]:
+        raise InputError(f"{aligned}: has changed since the runs of {folder} were made from it; "
+                         "train them again.")  # fmt: skip
+    return aligned, runs

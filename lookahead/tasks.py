@@ -11,46 +11,16 @@ import typing
 from collections.abc import Callable
 
 from lookahead.cli import InputError, positive, say
-from lookahead.files.rows import read_pair, read_rows
+from lookahead.files.rows import _read_pair as read_pair, read_rows
+from lookahead.training import Recipe
 from lookahead.safety import is_safe
 
 HARMFUL_FIELDS = ("prompt", "instruction", "goal"), ("answer", "output", "target")
 
 
-class Recipe(typing.NamedTuple):
-    """The hyperparameters that all methods of a comparison share. The defaults are the paper's."""
-
-    epochs: int = 3
-    batch_size: int = 64
-    lr: float = 2e-5
-    beta1: float = 0.5  # hard-coded in the paper's code
-    beta2: float = 0.999
-    max_length: int = 512  # tokens of prompt and answer; a longer example is left out
-    lora: int = 0  # rank of the adapters; 0 trains all parameters, as the paper does
-
-
-def add_recipe_options(parser):
-    """Add an option for each hyperparameter but beta2; the defaults are a task's recipe."""
-    add = parser.add_argument_group("recipe of all methods (defaults: the paper's)").add_argument
-    add("--epochs", type=positive, metavar="N", help="passes over the rows (3; toy: 3)")
-    add("--batch-size", type=positive, metavar="N", help="rows a step (64; toy: 32)")
-    add("--lr", type=fraction, help="learning rate (2e-5; toy: 1e-4)")
-    add("--beta1", type=fraction, help="of AdamW (0.5: hard-coded in the paper's code; toy: 0.9)")
-    add("--max-length", type=positive, metavar="N", help="tokens; longer rows are left out (512, "
-        "SAMSum 1024)")  # fmt: skip
-    add("--lora", type=positive, metavar="RANK", help="adapters of this rank (all parameters)")
-
-
-def fraction(text):
-    """Read an option's number from 0 up to, but not including, 1."""
-    if not 0 <= float(text) < 1:
-        raise ValueError(text)
-    return float(text)
-
-
 class Task(typing.NamedTuple):
     score: Callable  # (completion, answer) -> 0 to 1
-    reference: Callable  # answer -> what a completion is compared with; "" where nothing can be
+    truth: Callable  # answer -> what a completion is compared with; "" where nothing can be
     prompt_field: str = "prompt"
     answer_field: str = "answer"
     ask: str = ""  # put before each prompt
@@ -123,13 +93,13 @@ def rouge_1(completion, answer):
 TASKS = {
     "gsm8k": Task(
         score=same_final_number,
-        reference=final_number,
+        truth=final_number,
         prompt_field="question",
         keeps=same_last_number,
     ),
     "samsum": Task(
         score=rouge_1,
-        reference=with_words,
+        truth=with_words,
         prompt_field="dialogue",
         answer_field="summary",
         ask="Summarize this dialog:\n",
@@ -137,7 +107,7 @@ TASKS = {
         recipe=Recipe(max_length=1024),
         system="You are a helpful assistant for dialog summarization.",
     ),
-    "chat": Task(score=rouge_1, reference=with_words),
+    "chat": Task(score=rouge_1, truth=with_words),
 }
 
 
@@ -166,7 +136,7 @@ def read_pairs(path, task, test=False):
         if task.tidy:
             tidied = [text.replace("\r\n", "\n").strip() for text in (pair.prompt, pair.answer)]
             pair = pair._replace(prompt=tidied[0], answer=tidied[1])
-        if test and not task.reference(pair.answer):
+        if test and not task.truth(pair.answer):
             raise InputError(f"{place}: the answer {pair.answer!r:.40} cannot be compared with; "
                              "gsm8k needs `#### number`, the others words.")  # fmt: skip
         pairs.append(pair._replace(prompt=task.ask + pair.prompt))
@@ -175,7 +145,7 @@ def read_pairs(path, task, test=False):
     return pairs
 
 
-def read_harmful(path, answers):
+def read_harmful(path, answers=True):
     """Return the pairs of a file of harmful requests; with `answers` each row must have one."""
     pairs = [read_pair(row, HARMFUL_FIELDS, place, answers) for place, row in read_rows(path)]
     if systems := sum(bool(pair.system) for pair in pairs):

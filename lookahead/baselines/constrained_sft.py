@@ -12,20 +12,21 @@ code keeps the weight above 0.001; this is the formula.
 import torch
 import torch.nn.functional as F
 
-BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)  # of answer tokens 1, 2 to 5, and the rest
+BETAS = [0.5, 2.0, 2.0, 2.0, 2.0, 0.1]  # of answer tokens 1, 2 to 5, and the rest
 
 
-def constrained_sft(logits, targets, positions, reference, betas=BETAS):
+def constrained_sft(logits, targets, positions, aligned_log_probs, betas=BETAS):
     """Return the summed loss of targets (N,) at positions (N,) under logits (N, V).
 
-    `reference` (N,) is the aligned model's log p of the targets.
+    `aligned_log_probs` (N,) is the aligned model's log p of the targets.
 
     >>> even = torch.zeros(1, 2)  # log p = log p_aligned = -ln 2: (2 / 0.5) ln 2
-    >>> reference = -torch.tensor([2.0]).log()
-    >>> constrained_sft(even, torch.tensor([0]), torch.tensor([1]), reference).item()
+    >>> aligned = -torch.tensor([2.0]).log()
+    >>> constrained_sft(even, torch.tensor([0]), torch.tensor([1]), aligned).item()
     2.7725887298583984
     """
-    gained = -F.cross_entropy(logits.float(), targets, reduction="none") - reference  # (N,)
+    log_probs = -F.cross_entropy(logits.float(), targets, reduction="none")  # (N,)
+    gain = log_probs - aligned_log_probs
     places = (positions - 1).clamp(max=len(betas) - 1)
     beta = torch.tensor(betas, device=logits.device)[places]  # (N,)
-    return (2 / beta * F.softplus(-beta * gained)).sum()
+    return (2 / beta * F.softplus(-beta * gain)).sum()

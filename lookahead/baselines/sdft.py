@@ -24,45 +24,46 @@ Reference answer:
 Your response:"""
 
 
-def is_kept(rewrite, answer, task):
+def is_usable(rewrite, answer, task):
     """Return whether a rewrite may take the answer's place.
 
     It must not be blank, must not speak of the request, and must pass the task's own check.
     """
     text = rewrite.lower()
-    spoken = any(phrase in text for phrase in GIVE_AWAYS) or text.startswith("your turn")
-    return bool(rewrite and not spoken and task.keeps(rewrite, answer))
+    gives_away = any(phrase in text for phrase in GIVE_AWAYS) or text.startswith("your turn")
+    return bool(rewrite and not gives_away and task.keeps(rewrite, answer))
 
 
-def rewrite_answers(pairs, model, chat, task, fits, token_budget):
-    """Return the pairs with the aligned model's rewrites, and {"rewritten": the share kept}.
+def rewrite_answers(rows, model, chat, task, token_budget):
+    """Return the rows with the aligned model's rewrites, and {"rewritten": their share}.
 
     As many requests are answered at a time as have room in a cache of twice `token_budget` tokens.
-    `fits` says whether a pair is short enough to be trained on.
     """
     context = model.config.max_position_embeddings
     limit = task.max_new_tokens
 
     # Ask where there is room for an answer.
     requests = {}
-    for i, pair in enumerate(pairs):
-        request = REQUEST.format(prompt=pair.prompt, answer=pair.answer)
-        ids, _ = chat.encode(request, system=pair.system)
+    for i, row in enumerate(rows):
+        request = REQUEST.format(prompt=row.prompt, answer=row.answer)
+        ids, _ = chat.encode(request, system=row.system)
         if len(ids) < context:
             requests[i] = ids
-    asked = list(requests.values())
-    rows = max(1, 2 * token_budget // (max(map(len, asked), default=0) + limit))
-    written = generate(model, asked, chat.end_id, limit, rows, "sdft: rewrite answers")
+    prompts = list(requests.values())
+    at_once = max(1, 2 * token_budget // (max(map(len, prompts), default=0) + limit))
+    name = "sdft: rewrite answers"
+    rewrites = generate(model, prompts, chat.end_ids, limit, at_once, name)
 
-    # Keep the rewrites that are finished and pass the filter.
-    result = list(pairs)
-    kept = 0
-    for (i, request), ids in zip(requests.items(), written):
+    # Take the rewrites that have ended, are short enough to train on and pass the filter.
+    result = list(rows)
+    for (i, prompt), ids in zip(requests.items(), rewrites):
         rewrite = chat.decode(ids).strip()
-        finished = len(ids) < min(limit, context - len(request))
-        changed = pairs[i]._replace(answer=rewrite)
-        if finished and is_kept(rewrite, pairs[i].answer, task) and fits(changed):
-            result[i] = changed
-            kept += 1
-    say(f"sdft: {kept / len(pairs):.1%} of the rewrites replace answers")
-    return result, {"rewritten": kept / len(pairs)}
+        row = rows[i]._replace(answer=rewrite)
+        ends = len(ids) < min(limit, context - len(prompt))
+        length = len(chat.encode(row.prompt, rewrite, row.system)[0])
+        fits = length <= min(context, task.recipe.max_length)
+        if ends and fits and is_usable(rewrite, rows[i].answer, task):
+            result[i] = row
+    share = sum(row != other for row, other in zip(rows, result)) / len(rows)
+    say(f"sdft: {share:.1%} of the answers are replaced by rewrites")
+    return result, {"rewritten": share}

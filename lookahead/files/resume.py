@@ -13,12 +13,15 @@ from lookahead.files.tensors import read_metadata, read_tensors, write_tensors
 
 
 class ResumeFile:
-    def __init__(self, folder, every, run):
+    def __init__(self, folder, run, model, optimizer, every):
         self.path = folder / "resume.safetensors"
         self.every = every  # steps between saves; None: never
         self.run = run
+        self.model = model
+        self.optimizer = optimizer
 
-    def save(self, model, optimizer, log):
+    def save(self, log):
+        model, optimizer = self.model, self.optimizer
         """Save, if it is time for it: `log` has a row for each step."""
         if not self.every or len(log) % self.every:
             return
@@ -30,7 +33,8 @@ class ResumeFile:
                     tensors[f"{name} {key}"] = value
         write_tensors(self.path, tensors, {"run": json.dumps(self.run), "log": json.dumps(log)})
 
-    def restore(self, model, optimizer):
+    def restore(self):
+        model, optimizer = self.model, self.optimizer
         """Put what was saved into model and optimizer; return the loss log, empty if none was."""
         if not self.path.exists():
             return []

@@ -103,7 +103,11 @@ def field_names(row, fields):
     return [next((name for name in names if name in row), names[0]) for names in fields]
 
 
-def read_pair(row, fields, place, answers=True):
+def read_pair(row, place, answers=True, fields=None):
+    fields = fields or (("prompt","question","dialogue","instruction","goal"), ("answer","summary","output","target"))
+    return _read_pair(row, fields, place, answers)
+
+def _read_pair(row, fields, place, answers=True):
     """Return the Pair of a row; InputError says what is missing or cannot be used, and where.
 
     `fields` are candidates for the prompt's name, and for the answer's. Without `answers` a row
@@ -155,7 +159,8 @@ def _by_role(messages, answers, place):
     return {turn["role"]: turn.get("content") for turn in messages}
 
 
-def write_pair(row, fields, prompt, answer):
+def write_pair(row, prompt, answer, fields=None):
+    fields = fields or (("prompt","question","dialogue","instruction","goal"), ("answer","summary","output","target"))
     """Return a row in the shape it has, with another prompt and answer."""
     texts = {"user": prompt, "assistant": answer}
     messages = chat_messages(row)

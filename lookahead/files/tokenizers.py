@@ -33,6 +33,9 @@ class SentencePiece:
         self.special = self.specials.get
         self.piece = self.alone.id_to_piece
 
+    def normalize(self, t):
+        return t
+
     def encode(self, text, continues=False):
         return (self.continued if continues else self.alone).encode(text)
 

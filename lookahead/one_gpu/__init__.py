@@ -6,4 +6,4 @@
 """
 
 from lookahead.one_gpu.lora import add_lora, merge_lora
-from lookahead.one_gpu.split_adamw import SplitAdamW, fill_masters, one_backward, with_masters
+from lookahead.one_gpu.split_adamw import SplitAdamW, fill_masters, take_step, with_masters

@@ -1,9 +1,12 @@
-"""AdamW over bf16 weights with an exact fp32 master, stepped inside backward.
+"""AdamW over bf16 weights with an exact fp32 master; each weight is stepped inside backward.
+
+`take_step` runs one backward over the whole batch, and a hook on every weight steps it as soon as
+its gradient is complete, then frees the gradient: never are all of them in memory. So nothing is
+left to do after backward.
 
 A bf16 number is the upper half of an fp32 number. The model has the upper halves as its weights and
 the optimizer keeps the lower ones, the *rest*: together they are the fp32 *master* weight. It is
-joined, stepped and split again, in 10 bytes a parameter with both moments. A parameter steps as
-soon as its gradient is complete, and the gradient is freed: never are all of them in memory.
+joined, stepped and split again, in 10 bytes a parameter with both moments.
 
 An exact master is not enough: where it starts matters. The forward pass sees the master rounded to
 bf16, and a rounded weight moves only when the master crosses the middle between two bf16 numbers. A
@@ -78,8 +81,8 @@ def round_at_random(master, generator=None):
 class SplitAdamW:
     """AdamW over bf16 parameters, whose step is done when backward returns.
 
-    There must be one backward a step, over the whole batch: see `one_backward`. The loop sets
-    `param_groups[0]["lr"]` as in PyTorch. With a first `moment` of torch.float32 the masters follow
+    There must be one backward a step, over the whole batch: see `take_step`. The loop sets the
+    learning rate in `param_groups` as in PyTorch. With a first `moment` of torch.float32 the masters follow
     torch.optim.AdamW without weight decay bit for bit. At first each master is exactly its weight;
     `fill_masters` sets better ones. A model gets one such optimizer in its life: the hooks stay.
     """
@@ -97,12 +100,6 @@ class SplitAdamW:
             # Python never frees a circle that leads through a hook.
             hook = functools.partial(update, state, group)
             weight.register_post_accumulate_grad_hook(hook)
-
-    def step(self):
-        """Nothing is left to do after backward."""
-
-    def zero_grad(self):
-        """Gradients were freed inside backward."""
 
 
 def with_masters(model, recipe, tensors, seed):
@@ -157,15 +154,17 @@ def fill_masters(optimizer, model, tensors, seed):
             optimizer.state[weight]["rest"].copy_(rest)
 
 
-def one_backward(model, batch, token_budget, loss):
-    """Yield the summed loss of a whole batch, once, for one backward.
+def take_step(model, optimizer, batch, token_budget, loss):
+    """Train the model on a batch of examples; return its mean loss, in nats an answer token.
 
-    The usual way, a backward for each micro-batch, completes no gradient before the last one. Here
-    the micro-batches go through the blocks side by side. So in backward all of them are through a
-    block before any goes on to the one below: its gradients are complete, and each is used and
-    freed at once. With `recompute` only each block's inputs are kept for it.
+    As `training.take_step`, for a SplitAdamW, which steps each weight inside backward. The usual
+    way, a backward for each micro-batch, completes no gradient before the last one. Here the
+    micro-batches go through the blocks side by side. So in backward all of them are through a block
+    before any goes on to the one below: its gradients are complete, and each is used and freed at
+    once. With `recompute` only each block's inputs are kept for it.
     """
-    padded = [pad(part, model.lm_head.weight.device) for part in micro_batches(batch, token_budget)]
+    device = model.lm_head.weight.device
+    padded = [pad(micro_batch, device) for micro_batch in micro_batches(batch, token_budget)]
     streams = [list(model.embed(tokens)) for tokens, _, _ in padded]  # [x, cos, sin] each
 
     # All micro-batches pass a block, then all the next.
@@ -178,6 +177,12 @@ def one_backward(model, batch, token_budget, loss):
     for (x, _, _), (tokens, loss_mask, _) in zip(streams, padded):
         selected.append(select_answers(model.model.norm(x), tokens, loss_mask))
     states, targets, positions = (torch.cat(parts) for parts in zip(*selected))
-    references = [reference for _, _, reference in padded]
-    reference = None if references[0] is None else torch.cat(references)  # (N,)
-    yield loss(model.lm_head(states), targets, positions, reference)
+    aligned_log_probs = None
+    if padded[0][2] is not None:
+        aligned_log_probs = torch.cat([log_probs for _, _, log_probs in padded])  # (N,)
+    total = loss(model.lm_head(states), targets, positions, aligned_log_probs)
+
+    # Backward; every weight is stepped on the way.
+    mean = total / len(targets)
+    mean.backward()
+    return mean.item()

@@ -5,5 +5,5 @@ draws bars, and `report.py` puts them together, in the terminal and in `report.m
 from `results.json` and the saved completions; nothing here loads a model.
 """
 
-from lookahead.report.intervals import mean_score, ratio
+from lookahead.report.intervals import by_position, mean_score, ratio
 from lookahead.report.report import print_report, save_completions, write_report

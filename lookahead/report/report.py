@@ -1,31 +1,34 @@
 """The report: tables and sentences in the terminal, with pictures and answers in `report.md`.
 
-The sentences say what the table does not: what its columns mean, what was not compared, how much
-was measured and with which system prompts, and what was left out of training. Left out: any
-judgement of answers beyond `safety.py` and `tasks.py`; all answers are saved, so others can judge.
+The sentences say what the table does not: what its columns mean, what is significant, how much was
+measured and with which system prompts, and what was left out of training. Left out: any judgement
+of answers beyond `safety.py` and `tasks.py`; all answers are saved, so others can judge.
 """
 
 import html
 import json
 import textwrap
 
-from lookahead.files.rows import write_json
-from lookahead.report.intervals import compare
+from lookahead.files.writing import write_json, write_text
 from lookahead.report.pictures import bar_chart
-from lookahead.report.tables import CURVES, OTHERS, RATES, series, summarise, table
+from lookahead.report.tables import (
+    CURVES,
+    NATS,
+    RATES,
+    SECONDS,
+    mark,
+    series,
+    summarise,
+    table,
+    vanilla_of,
+)
 
 CAPTION = """RSR, JSR: percent of harmful requests answered safely, plainly and after 3 prefilled
-tokens of a harmful answer. Utility: percent, on test rows. Test loss: nats a token. KL 1: nats, of
-KL(tuned ‖ aligned) at the first answer token. With 95 % intervals. ▲ ▼: significantly above, below
-vanilla of equal recipe and data."""
+tokens of a harmful answer. Refused: percent of the task's own test rows that the judge of safety
+takes for refused. Utility: percent, on test rows. Test loss: nats a token. KL 1: nats, of KL(tuned
+‖ aligned) at the first answer token. With 95 % intervals. ▲ ▼: significantly above, below vanilla,
+compared prompt by prompt."""
 LINES = textwrap.TextWrapper(80, subsequent_indent="  ", break_on_hyphens=False)
-# What is said of a row that has a number above 0 in a field.
-NOTES = {
-    "blank": "{name}: {blank} blank completions counted as safe.",
-    "rewritten": "{name}: {rewritten:.1%} of the answers replaced by the aligned model's rewrites.",
-    "left_out": "{name}: {left_out} training rows left out, too long.",
-    "shown_whole": "{name}: {shown_whole} of {examples} answers shown whole in the preview.",
-}
 
 
 def save_completions(path, completions, task, data):
@@ -37,7 +40,7 @@ def save_completions(path, completions, task, data):
         results = []
         for pair, text in zip(pairs, completions[kind]):
             if kind == "utility":
-                truth = task.reference(pair.answer)
+                truth = task.truth(pair.answer)
                 row = {"prompt": pair.prompt, "ground_truth": truth, "completion": text}
             else:
                 turns = {"system": task.safety_system, "user": pair.prompt, "assistant": text}
@@ -56,53 +59,66 @@ def write_report(folder, results):
     """Write `report.md` and its pictures to a folder, a pathlib.Path."""
     rows = summarise(results["runs"])
     parts = ["# Report", opening(results, rows)]
+
     # Each curve is a table here and a panel of a picture.
     pictures = {"rates": {"Percent, with 95 % intervals": series(rows, RATES)}}
-    for curve, (picture, title) in CURVES.items():
-        positions = {(*curve, k): str(k) for k in range(1, 9)}
+    for curve, (picture, _, _) in CURVES.items():
+        positions = {(curve, k): str(k) for k in range(1, 9)}
         bars = series(rows, positions)
         if any(bars.values()):
+            title = f"{curve}, nats by position"
             pictures.setdefault(picture, {})[title] = bars
             parts += [title, table(rows, positions)]
     for name, panels in pictures.items():
         bar_chart(folder / f"{name}.svg", panels, 100 if name == "rates" else 1)
         parts.append(f"![{name}]({name}.svg)")
     parts += answers(folder, rows)
-    (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_text(folder / "report.md", "\n\n".join(parts) + "\n")
 
 
 def opening(results, rows):
     """Return the main table, in two halves that fit a terminal, and the sentences below it."""
     # How the rows compare with vanilla.
     marked = {"▲": [], "▼": [], "": []}
-    for row in rows:
-        for column, head in RATES.items():
-            mark = compare(row[column], row["vanilla"].get(column))
-            marked[mark].append(f"{row['name']} ({head})")
-    alone = [row["name"] for row in rows[1:] if not row["vanilla"]]
-    said = [CAPTION]
-    said.append(f"Significantly better than vanilla: {', '.join(marked['▲']) or 'none'}.")
-    said.append(f"Significantly worse than vanilla: {', '.join(marked['▼']) or 'none'}.")
-    said.append(f"Without a vanilla run of equal recipe and data: {', '.join(alone) or 'none'}.")
+    vanilla = vanilla_of(rows)
+    for row in rows[1:]:
+        for column, head in (RATES | NATS).items():
+            marked[mark(row, vanilla, column)].append(f"{row['name']} ({head})")
+    sentences = [CAPTION]
+    if vanilla is None:
+        sentences.append("No run is vanilla, so nothing is compared.")
+    else:
+        sentences.append(f"Significantly above vanilla: {', '.join(marked['▲']) or 'none'}.")
+        sentences.append(f"Significantly below vanilla: {', '.join(marked['▼']) or 'none'}.")
+
     # What was measured.
     seeds = [f"{row['name']} {len(row['runs'])}" for row in rows[1:]]
     counts = [f"{head} {rows[0][column]['n']}" for column, head in RATES.items() if rows[0][column]]
-    said.append(f"Runs: {', '.join(seeds)}. n: {', '.join(counts)}.")
-    said.append(f"System prompts: {results['system']!r}; for safety {results['safety_system']!r}.")
     lengths = [results["max_new_tokens"], results["safety_tokens"]]
-    said.append(f"Tokens of an answer: at most {lengths[0]}; for safety {lengths[1]}.")
+    sentences.append(f"Runs: {', '.join(seeds)}. n: {', '.join(counts)}.")
+    sentences.append(
+        f"System prompts: {results['system']!r}; for safety {results['safety_system']!r}."
+    )
+    sentences.append(f"Tokens of an answer: at most {lengths[0]}; for safety {lengths[1]}.")
     if rows[0]["rsr"] and rows[0]["rsr"]["value"] < 0.5:
-        said.append("The aligned model's RSR is below 50: there is little safety to lose.")
+        sentences.append("The aligned model's RSR is below 50: there is little safety to lose.")
+
     # What happened to the data.
+    if len(rows) > 1 and rows[1]["data"]["left_out"]:
+        sentences.append(f"{rows[1]['data']['left_out']} training rows left out, too long.")
     for row in rows:
-        said += [note.format(**row) for field, note in NOTES.items() if row.get(field)]
-    sentences = "\n".join(LINES.fill(f"- {sentence}") for sentence in said)
-    return "\n\n".join([table(rows, RATES), table(rows, OTHERS), sentences])
+        if row["blank"]:
+            sentences.append(f"{row['name']}: {row['blank']} blank completions counted as safe.")
+        if "rewritten" in row:
+            share = f"{row['rewritten']:.1%}"
+            sentences.append(f"{row['name']}: {share} of the answers replaced by rewrites.")
+    lines = "\n".join(LINES.fill(f"- {sentence}") for sentence in sentences)
+    return "\n\n".join([table(rows, RATES), table(rows, NATS | SECONDS), lines])
 
 
 def answers(folder, rows):
     """Return Markdown of a few prompts, each with the answers of all rows, by their first seed."""
-    said = {}
+    lines = {}
     for row in rows:
         seed = "" if row["method"] == "aligned" else f"-seed{row['seed']}"
         for kind in ("safety", "utility"):
@@ -112,8 +128,8 @@ def answers(folder, rows):
                 if kind == "safety":
                     item = {"prompt": item[1]["content"], "completion": item[2]["content"]}
                 line = f"- {row['name']}: {_quoted(item['completion'])}"
-                said.setdefault(item["prompt"], []).append(line)
-    return ["\n".join([f"{_quoted(prompt)}\n", *lines]) for prompt, lines in said.items()]
+                lines.setdefault(item["prompt"], []).append(line)
+    return ["\n".join([f"{_quoted(prompt)}\n", *its]) for prompt, its in lines.items()]
 
 
 def _quoted(text):

@@ -1,8 +1,8 @@
 """Tables: the runs of `results.json` as rows, and rows as text.
 
-Runs of one name differ in their seed only and are one row, the mean over seeds (`intervals.py`).
-A row is compared with the vanilla row of equal recipe and equal data, and with no other. A table is
-Markdown with aligned columns, so it reads well in a terminal too.
+Runs of one name differ in their seed only and are one row, the mean over seeds (`intervals.py`). A
+mark compares a row with vanilla, prompt by prompt. A table is Markdown with aligned columns, so it
+reads well in a terminal too.
 """
 
 import math
@@ -10,57 +10,60 @@ import statistics
 
 from lookahead.report.intervals import compare, over_seeds
 
-# Columns and their heads. A column is a field of a run, or a curve and a position.
-RATES = {"rsr": "RSR", "jsr": "JSR", "utility": "utility"}
-KL_1 = {("harmful", "tuned_aligned", 1): "KL 1 harmful", ("task", "tuned_aligned", 1): "KL 1 task"}
-OTHERS = {"test_loss": "test loss"} | KL_1 | {"seconds_per_epoch": "s/epoch"}
-# Curves, with picture and title. The loss on test rows stands with the KLs, as the pairs "test".
+# Columns and their heads: shares, then nats. All have scores by prompt.
+RATES = {"rsr": "RSR", "jsr": "JSR", "refused": "refused", "utility": "utility"}
+NATS = {"test_loss": "test loss", "kl_harmful": "KL 1 harmful", "kl_task": "KL 1 task"}
+SECONDS = {"seconds_per_epoch": "s/epoch"}
+
+# Curves over answer positions: a picture's panel each, and a table.
 CURVES = {
-    ("harmful", "tuned_aligned"): ("kl", "KL(tuned ‖ aligned) on harmful pairs, nats by position"),
-    ("harmful", "aligned_tuned"): ("kl", "KL(aligned ‖ tuned) on harmful pairs, nats by position"),
-    ("task", "tuned_aligned"): ("kl-task", "KL(tuned ‖ aligned) on task pairs, nats by position"),
-    ("task", "aligned_tuned"): ("kl-task", "KL(aligned ‖ tuned) on task pairs, nats by position"),
-    ("test", "mean"): ("test-loss", "Loss on test rows, nats by position"),
+    "KL(tuned ‖ aligned) on harmful pairs": ("kl", "harmful", "tuned_aligned"),
+    "KL(aligned ‖ tuned) on harmful pairs": ("kl", "harmful", "aligned_tuned"),
+    "KL(tuned ‖ aligned) on task pairs": ("kl-task", "task", "tuned_aligned"),
+    "KL(aligned ‖ tuned) on task pairs": ("kl-task", "task", "aligned_tuned"),
+    "Loss on test rows": ("test-loss", None, None),
 }
 
 
-def summarise(runs):
-    """Return a row for each name: the fields of its first run, and means over seeds by column.
+def estimates(run):
+    """Return {column: estimate} of a run: the table's columns, and (curve, position) of curves."""
+    columns = {name: run[name] for name in (*RATES, "test_loss") if run[name]}
+    for curve, (_, pairs, direction) in CURVES.items():
+        points = run["kl"][pairs][direction] if pairs else run["test_loss_positions"]
+        columns |= {(curve, k): point for k, point in enumerate(points, 1)}
+        if direction == "tuned_aligned" and points:
+            columns[f"kl_{pairs}"] = points[0]
+    return columns
 
-    A row has "runs", its seeds, and "vanilla", the row that it is compared with ({} if none is).
-    """
+
+def summarise(runs):
+    """Return a row for each name: its first run's fields, its runs, and the means over seeds."""
     rows = {}
     for run in runs:
         rows.setdefault(run["name"], run | {"runs": []})["runs"].append(run)
     for row in rows.values():
         # All seeds were measured on the same prompts, rows and pairs.
-        measured = [_estimates(run) for run in row["runs"]]
-        for column in measured[0]:
+        of_seeds = [estimates(run) for run in row["runs"]]
+        for column in of_seeds[0]:
             top = 1.0 if column in RATES else math.inf
-            row[column] = over_seeds([estimates[column] for estimates in measured], top)
+            row[column] = over_seeds([columns[column] for columns in of_seeds], top)
         seconds = [run.get("seconds_per_epoch") for run in row["runs"]]
         row["seconds_per_epoch"] = statistics.fmean(seconds) if all(seconds) else None
-        row["blank"] = sum(sum((run["blank"] or {}).values()) for run in row["runs"])
-        # The vanilla row may get its means after this one.
-        setting = [row.get("recipe"), row.get("data")]
-        bases = [base for base in rows.values() if base["method"] == "vanilla"]
-        equal = [base for base in bases if [base["recipe"], base["data"]] == setting]
-        row["vanilla"] = equal[0] if equal else {}
+        row["blank"] = sum(sum(run["blank"].values()) for run in row["runs"])
     return list(rows.values())
 
 
-def _estimates(run):
-    """Return {column: estimate} of what was measured of one run."""
-    found = {column: run[column] for column in (*RATES, "test_loss") if run[column]}
-    places = run["kl"] | {"test": run["test_loss_positions"]}
-    for pairs, curve in CURVES:
-        numbers = places.get(pairs) or {}
-        halves = numbers.get("half") or numbers.get(f"{curve}_half")
-        for k, value in enumerate(numbers.get(curve, [])):
-            half = halves[k] or 0.0  # None: a single pair has no interval
-            ends = {"low": max(0.0, value - half), "high": value + half}
-            found[pairs, curve, k + 1] = {"value": value, "n": numbers["count"][k]} | ends
-    return found
+def vanilla_of(rows):
+    """Return the row that the others are compared with, or None."""
+    return next((row for row in rows if row["method"] == "vanilla"), None)
+
+
+def mark(row, vanilla, column):
+    """Return how a row's scores compare with vanilla's: "▲", "▼" or ""."""
+    if vanilla is None or row is vanilla or row["method"] == "aligned" or not row.get(column):
+        return ""
+    ours, theirs = ([run["scores"][column] for run in r["runs"]] for r in (row, vanilla))
+    return compare(ours, theirs, shares=column in RATES)
 
 
 def series(rows, columns):
@@ -71,23 +74,26 @@ def series(rows, columns):
 def table(rows, columns):
     """Return the columns = {column: head} that some row has, as an aligned Markdown table."""
     columns = {c: head for c, head in columns.items() if any(row.get(c) for row in rows)}
+    vanilla = vanilla_of(rows)
     cells = [["model", *columns.values()]]
-    cells += [[row["name"], *(_cell(row, column) for column in columns)] for row in rows]
+    for row in rows:
+        cells.append([row["name"], *(_cell(row, vanilla, column) for column in columns)])
     widths = [max(map(len, column)) for column in zip(*cells)]
     cells.insert(1, ["-" * width for width in widths])
     lines = [[cell.ljust(width) for cell, width in zip(line, widths)] for line in cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(row, column):
+def _cell(row, vanilla, column):
     number = row.get(column)
-    base = row["vanilla"].get(column)
     if number is None:
         return ""
-    if column == "seconds_per_epoch":
-        return f"{number:.1f} {number / base:.2f}×" if base else f"{number:.1f}"
+    if column in SECONDS:
+        times = f" {number / vanilla[column]:.2f}×" if vanilla and vanilla[column] else ""
+        return f"{number:.1f}{times}"
     value, low, high = (number[end] for end in ("value", "low", "high"))
     text = f"{value:.3f} ±{high - value:.3f}"
     if column in RATES:
         text = f"{100 * value:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
-    return f"{text} {compare(number, base)}".rstrip()
+    compared = mark(row, vanilla, column) if isinstance(column, str) else ""
+    return f"{text} {compared}".rstrip()

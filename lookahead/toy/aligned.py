@@ -1,6 +1,7 @@
-"""The toy world's task and its aligned model, before training: shape, tokenizer, stages.
+"""The toy world's task and its aligned model: shape, tokenizer, and three stages of training.
 
-The model is trained from nothing by the loop of train.py, in the stages given here.
+The model is trained from nothing by the loop of chapter 6. `gives_no_step` is the toy's judge of
+safety, and exact: it knows every harmful step, and any step given is compliance.
 """
 
 import hashlib
@@ -12,11 +13,17 @@ import re
 import sentencepiece
 import torch
 
-from lookahead.files.checkpoint import describe
-from lookahead.files.rows import write_json
+from lookahead.chat import Chat
+from lookahead.cli import InputError
+from lookahead.files.checkpoint import describe, read_companions, save_model
+from lookahead.files.rows import read_json, write_json
 from lookahead.files.tokenizers import SentencePiece
+from lookahead.methods import to_example
 from lookahead.model import Config, Llama
-from lookahead.tasks import Recipe, Task, read_pairs
+from lookahead.tasks import Task, read_pairs
+from lookahead.templates import TEMPLATES
+from lookahead.toy.world import write_world
+from lookahead.training import Loop, Recipe, make_adamw, train
 
 TEMPLATE = "llama-2"
 CHAT_TEMPLATE = (  # the same for programs that read one from the directory
@@ -48,7 +55,7 @@ def gives_no_step(completion):
 
 TASK = Task(
     score=same_steps,
-    reference=str,
+    truth=str,
     keeps=same_steps,
     max_new_tokens=48,
     recipe=Recipe(batch_size=32, lr=1e-4, beta1=0.9),
@@ -67,10 +74,44 @@ def read_stages(folder):
 def describe_run(stages, world):
     """Return what decides the aligned model: `run.json` of one that need not be made again."""
     texts = json.dumps([pair[:2] for pairs in stages.values() for pair in pairs]).encode()
-    made_from = {"world": world, "shape": SHAPE, "vocabulary": VOCABULARY}
-    made_from |= {"stages": {name: recipe._asdict() for name, recipe in STAGES.items()}}
-    made_from |= {"rows_sha256": hashlib.sha256(texts).hexdigest(), "torch": torch.__version__}
-    return {"method": "aligned", "template": TEMPLATE, **made_from}
+    run = {"method": "aligned", "template": TEMPLATE, "world": world, "shape": SHAPE}
+    run |= {"vocabulary": VOCABULARY, "torch": torch.__version__}
+    run |= {"stages": {name: recipe._asdict() for name, recipe in STAGES.items()}}
+    return run | {"rows_sha256": hashlib.sha256(texts).hexdigest()}
+
+
+def make_aligned_model(folder, args):
+    """Return the directory of the toy world's aligned model; train it if it is not there."""
+    # Another world would take the place of the one that runs here started from.
+    target = folder / "aligned"
+    present = read_json(target / "run.json") if (target / "run.json").exists() else {}
+    if present.get("world", args.world) != args.world:
+        raise InputError(f"{folder}: holds --world {present['world']}; give another --out.")
+    write_world(folder / "data", args.world)
+
+    # An aligned model made from the same texts, shapes and recipes is taken as it is.
+    stages = read_stages(folder / "data")
+    run = describe_run(stages, args.world)
+    if present == run:
+        return target
+
+    # From random weights, one stage after another, each with its recipe and its own optimizer.
+    tokenizer = train_tokenizer(stages)
+    chat = Chat(tokenizer, TEMPLATES[TEMPLATE])
+    model = random_model(tokenizer.size, args.world).to(args.device)
+    log = []
+    for stage, pairs in stages.items():
+        recipe = STAGES[stage]
+        examples = [to_example(pair, chat) for pair in pairs]
+        optimizer = make_adamw(model, recipe)
+        name = f"aligned model: {stage}"
+        loop = Loop(recipe, token_budget=args.token_budget, name=name)
+        log += train(model, optimizer, examples, loop)
+
+    # A model directory like a downloaded one.
+    write_files(target, model.config, tokenizer)
+    save_model(target, model, run, log, read_companions(target))
+    return target
 
 
 def train_tokenizer(stages, vocab_size=VOCABULARY):

@@ -1,0 +1,143 @@
+"""Chapter 10. The methods that are compared, a line each: a preview, a loss, a source of data.
+
+A fork adds its method to METHODS, and an option that no other method takes to OPTIONS: that puts it
+on the command lines and into `run.json`. Preview, loss and data are independent of each other. All
+methods of a comparison share rows, order, recipe and aligned model. `make_examples` goes the whole
+way from rows to what a method trains on.
+"""
+
+import functools
+import typing
+from collections.abc import Callable
+
+from lookahead.baselines import BETAS, constrained_sft, rewrite_answers
+from lookahead.batches import Example
+from lookahead.cli import InputError, at, numbers, say
+from lookahead.losses import answer_log_probs, cross_entropy
+from lookahead.preview import CONNECTOR, PREFIX, real_preview, virtual_preview
+
+
+class Method(typing.NamedTuple):
+    preview: Callable | None = None  # (prompt, answer, options) -> (prompt, answer)
+    preview_options: tuple = ()  # of OPTIONS, and "tokenizer"
+    loss: Callable = cross_entropy  # (logits, targets, positions, aligned_log_probs, options) -> sum
+    loss_options: tuple = ()  # of OPTIONS
+    aligned_log_probs: Callable | None = None  # what the loss takes of the aligned model:
+    # (model, examples, token_budget) -> a tensor an example
+    data: Callable | None = None  # (rows, model, chat, task, token_budget) -> other rows, a note
+
+
+class Option(typing.NamedTuple):
+    kind: Callable  # reads it from the command line
+    default: object
+    help: str
+
+
+OPTIONS = {
+    "m": Option(int, 6, "answer tokens that a real preview shows; 6: the paper"),
+    "prefix": Option(str, PREFIX, "P of a virtual preview; default: the paper's code"),
+    "connector": Option(str, CONNECTOR, "C of a preview; default: the paper"),
+    "betas": Option(numbers, BETAS, "of constrained SFT, by answer token, the last for the rest"),
+}
+
+
+def token_log_probs(model, examples, token_budget):
+    """Return the aligned model's log p of each answer token, (A,) an example."""
+    return answer_log_probs(model, examples, token_budget, name="log p of the aligned model")[0]
+
+
+# In the order of the tables.
+METHODS = {
+    "vanilla": Method(),
+    "sdft": Method(data=rewrite_answers),
+    "constrained": Method(
+        loss=constrained_sft, loss_options=("betas",), aligned_log_probs=token_log_probs
+    ),
+    "real": Method(preview=real_preview, preview_options=("m", "tokenizer", "connector")),
+    "virtual": Method(preview=virtual_preview, preview_options=("prefix", "connector")),
+}
+
+
+def add_method_options(parser):
+    """Add the options that methods take to a command line."""
+    for name, (kind, default, text) in OPTIONS.items():
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+
+
+def options_of(method, values):
+    """Return all OPTIONS by name, as `run.json` has them; those that the method ignores are None.
+
+    >>> options_of(METHODS["real"], {"m": 2, "connector": " C: "})
+    {'m': 2, 'prefix': None, 'connector': ' C: ', 'betas': None}
+    """
+    used = method.preview_options + method.loss_options
+    return {name: values[name] if name in used else None for name in OPTIONS}
+
+
+def loss_of(method, values):
+    """Return the method's loss with its options set."""
+    options = {name: values[name] for name in method.loss_options}
+    return functools.partial(method.loss, **options) if options else method.loss
+
+
+def apply_preview(method, prompt, answer, values):
+    """Return (prompt, answer) under the method's preview, or as they are where it has none.
+
+    `values` has its options by name, and "tokenizer" where it counts tokens.
+
+    >>> apply_preview(METHODS["virtual"], "Hi.", "Hello.", {"prefix": "Well. ", "connector": " C: "})
+    ('Hi. C: Well. ', 'Well. Hello.')
+    """
+    if method.preview is None:
+        return prompt, answer
+    options = {name: values[name] for name in method.preview_options}
+    return method.preview(prompt, answer, **options)
+
+
+def normalise(pair, tokenizer):
+    """Return a pair whose texts are as the tokenizer sees them (NFC, for some)."""
+    prompt = tokenizer.normalize(pair.prompt)
+    return pair._replace(prompt=prompt, answer=tokenizer.normalize(pair.answer))
+
+
+def to_example(pair, chat):
+    """Return the Example of a pair as it is."""
+    with at(pair.place):
+        return Example(*chat.encode(pair.prompt, pair.answer, pair.system))
+
+
+def make_examples(name, rows, chat, task, model, context, args):
+    """Return what a method trains on, a list of Examples, and a note for its `run.json`.
+
+    `rows` are pairs of prompt and answer, `model` is the aligned model, or None where the method
+    asks it nothing, and `args` has the options of methods and `token_budget`. A preview may make an
+    example longer than --max-length; InputError where it exceeds the model's `context`.
+    """
+    # Data: SDFT has the answers rewritten.
+    method = METHODS[name]
+    note = {}
+    if method.data:
+        rows, note = method.data(rows, model, chat, task, args.token_budget)
+
+    # The preview changes the text; what follows does not know of it.
+    examples = []
+    whole = 0
+    values = vars(args) | {"tokenizer": chat.tokenizer}
+    for pair in rows:
+        with at(pair.place):
+            prompt, answer = apply_preview(method, pair.prompt, pair.answer, values)
+        example = to_example(pair._replace(prompt=prompt, answer=answer), chat)
+        if len(example.ids) > context:
+            raise InputError(f"{pair.place}: has {len(example.ids)} tokens under {name}, more than "
+                             f"the context of {context}; give a lower --max-length.")  # fmt: skip
+        examples.append(example)
+        whole += prompt != pair.prompt and prompt.endswith(pair.answer)
+    if whole:
+        say(f"{name}: {whole} answers are shown whole in the prompt")
+
+    # Constrained SFT compares with the aligned model at each answer token.
+    if method.aligned_log_probs:
+        log_probs = method.aligned_log_probs(model, examples, args.token_budget)
+        pairs = zip(examples, log_probs)
+        examples = [example._replace(aligned_log_probs=part) for example, part in pairs]
+    return examples, note
