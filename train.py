@@ -22,10 +22,10 @@ import torch
 from lookahead import cli, files, one_gpu
 from lookahead.chat import view
 from lookahead.cli import InputError, fraction, positive, say
-from lookahead.methods import METHODS, add_method_options, loss_of, make_examples
-from lookahead.methods import normalise, to_example
+from lookahead.examples import choose_rows, make_examples
+from lookahead.methods import METHODS, add_method_options, loss_of
 from lookahead.runs import describe_data, plan_runs
-from lookahead.tasks import TASKS, read_pairs
+from lookahead.tasks import TASKS
 from lookahead.templates import TEMPLATES, load_chat
 from lookahead.toy import aligned as toy
 from lookahead.training import Loop, Recipe, make_adamw, take_step, train
@@ -77,17 +77,6 @@ def parse_arguments():
     if args.name and len(args.method) > 1:
         raise InputError("--name names the runs of one method; give one --method.")
     return args
-
-
-def read_rows(path, task, chat, longest, limit):
-    """Return the rows of a file that are short enough as plain examples; no answer is ever cut."""
-    pairs = [normalise(pair, chat.tokenizer) for pair in read_pairs(path, task)[:limit]]
-    rows = [pair for pair in pairs if len(to_example(pair, chat).ids) <= longest]
-    left_out = len(pairs) - len(rows)
-    say(f"{len(rows)} rows; {left_out} of over {longest} tokens are left out")
-    if not rows:
-        raise InputError(f"{path}: no row fits in {longest} tokens (--max-length, or context).")
-    return rows, left_out
 
 
 def load_aligned(aligned, args):
@@ -159,7 +148,8 @@ def main():
     # All methods train on the same rows.
     path = args.data or folder / "data" / "train.jsonl"
     context = files.read_config(aligned / "config.json").max_position_embeddings
-    rows, left_out = read_rows(path, task, chat, min(context, task.recipe.max_length), args.limit)
+    longest = min(context, task.recipe.max_length)
+    rows, left_out = choose_rows(path, task, chat, longest, args.limit)
     if args.show:
         for name in args.method:
             print(f"{name}:\n")
@@ -176,8 +166,8 @@ def main():
     # What runs, and then each run.
     steps = task.recipe.epochs * math.ceil(len(rows) / task.recipe.batch_size)
     parameters = files.count_parameters(aligned)
-    say(f"{parameters / 1e6:,.1f} million parameters on {args.device} in {args.dtype}: {len(rows)} "
-        f"rows, {steps} steps of {task.recipe.batch_size}, lr {task.recipe.lr} falling to 0")  # fmt: skip
+    say(f"{parameters:,} parameters on {args.device} in {args.dtype}: {len(rows)} rows, "
+        f"{steps} steps of {task.recipe.batch_size}, lr {task.recipe.lr} falling to 0")  # fmt: skip
     for name, targets in plan.items():
         for target, run in targets.items():
             of_method, note = examples[name]

@@ -10,7 +10,6 @@ as the model sees it. Left out: dialogues of several turns.
 import re
 import typing
 
-
 # What enters as an id where a template has it; all else there is text (Zephyr's <|user|> too).
 SPECIAL = re.compile(r"(</?s>|</?think>|<\|im_start\|>|<\|im_end\|>|<\|begin_of_text\|>"
                      r"|<\|start_header_id\|>|<\|end_header_id\|>|<\|eot_id\|>)")  # fmt: skip
@@ -92,5 +91,3 @@ def view(tokenizer, ids, start, colour=False):
     prompt = "|".join(pieces[:start])
     answer = "|".join(pieces[start:])
     return f"prompt       {grey}{prompt}{end}\nin the loss  {green}{answer}{end}"
-
-

@@ -2,8 +2,8 @@
 
 A fork adds its method to METHODS, and an option that no other method takes to OPTIONS: that puts it
 on the command lines and into `run.json`. Preview, loss and data are independent of each other. All
-methods of a comparison share rows, order, recipe and aligned model. `make_examples` goes the whole
-way from rows to what a method trains on.
+methods of a comparison share rows, order, recipe and aligned model. How rows become
+what a method trains on is in `examples.py`.
 """
 
 import functools
@@ -11,16 +11,15 @@ import typing
 from collections.abc import Callable
 
 from lookahead.baselines import BETAS, constrained_sft, rewrite_answers
-from lookahead.batches import Example
-from lookahead.cli import InputError, at, numbers, say
+from lookahead.cli import numbers
 from lookahead.losses import answer_log_probs, cross_entropy
 from lookahead.preview import CONNECTOR, PREFIX, real_preview, virtual_preview
 
 
 class Method(typing.NamedTuple):
-    preview: Callable | None = None  # (prompt, answer, options) -> (prompt, answer)
+    preview: Callable | None = None  # (prompt, answer, **options) -> (prompt, answer)
     preview_options: tuple = ()  # of OPTIONS, and "tokenizer"
-    loss: Callable = cross_entropy  # (logits, targets, positions, aligned_log_probs, options) -> sum
+    loss: Callable = cross_entropy  # (logits, targets, positions, aligned_log_probs) -> sum
     loss_options: tuple = ()  # of OPTIONS
     aligned_log_probs: Callable | None = None  # what the loss takes of the aligned model:
     # (model, examples, token_budget) -> a tensor an example
@@ -85,59 +84,11 @@ def apply_preview(method, prompt, answer, values):
 
     `values` has its options by name, and "tokenizer" where it counts tokens.
 
-    >>> apply_preview(METHODS["virtual"], "Hi.", "Hello.", {"prefix": "Well. ", "connector": " C: "})
+    >>> options = {"prefix": "Well. ", "connector": " C: "}
+    >>> apply_preview(METHODS["virtual"], "Hi.", "Hello.", options)
     ('Hi. C: Well. ', 'Well. Hello.')
     """
     if method.preview is None:
         return prompt, answer
     options = {name: values[name] for name in method.preview_options}
     return method.preview(prompt, answer, **options)
-
-
-def normalise(pair, tokenizer):
-    """Return a pair whose texts are as the tokenizer sees them (NFC, for some)."""
-    prompt = tokenizer.normalize(pair.prompt)
-    return pair._replace(prompt=prompt, answer=tokenizer.normalize(pair.answer))
-
-
-def to_example(pair, chat):
-    """Return the Example of a pair as it is."""
-    with at(pair.place):
-        return Example(*chat.encode(pair.prompt, pair.answer, pair.system))
-
-
-def make_examples(name, rows, chat, task, model, context, args):
-    """Return what a method trains on, a list of Examples, and a note for its `run.json`.
-
-    `rows` are pairs of prompt and answer, `model` is the aligned model, or None where the method
-    asks it nothing, and `args` has the options of methods and `token_budget`. A preview may make an
-    example longer than --max-length; InputError where it exceeds the model's `context`.
-    """
-    # Data: SDFT has the answers rewritten.
-    method = METHODS[name]
-    note = {}
-    if method.data:
-        rows, note = method.data(rows, model, chat, task, args.token_budget)
-
-    # The preview changes the text; what follows does not know of it.
-    examples = []
-    whole = 0
-    values = vars(args) | {"tokenizer": chat.tokenizer}
-    for pair in rows:
-        with at(pair.place):
-            prompt, answer = apply_preview(method, pair.prompt, pair.answer, values)
-        example = to_example(pair._replace(prompt=prompt, answer=answer), chat)
-        if len(example.ids) > context:
-            raise InputError(f"{pair.place}: has {len(example.ids)} tokens under {name}, more than "
-                             f"the context of {context}; give a lower --max-length.")  # fmt: skip
-        examples.append(example)
-        whole += prompt != pair.prompt and prompt.endswith(pair.answer)
-    if whole:
-        say(f"{name}: {whole} answers are shown whole in the prompt")
-
-    # Constrained SFT compares with the aligned model at each answer token.
-    if method.aligned_log_probs:
-        log_probs = method.aligned_log_probs(model, examples, args.token_budget)
-        pairs = zip(examples, log_probs)
-        examples = [example._replace(aligned_log_probs=part) for example, part in pairs]
-    return examples, note

@@ -62,20 +62,20 @@ def check_folder(folder, run):
         if above.exists() and not above.is_dir():
             raise InputError(f"{above}: is a file, not a folder; give another --out.")
     for path, other in read_runs(folder).items():
-        same = run if other["name"] == run["name"] else SHARED
-        for key in same:
-            if other.get(key) != run[key]:
-                key, ours, theirs = _difference(key, run[key], other.get(key))
-                raise InputError(f"{path}/run.json: was made with {key} {theirs}, now it is {ours}; "
-                                 "give --name or --out, or remove it.")  # fmt: skip
+        check_same(path, other, run, run if other["name"] == run["name"] else SHARED)
 
 
-def _difference(key, ours, theirs):
-    """Return the name and both values of a setting that differs, of `recipe` and `data` the part."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        key = next(name for name in ours if ours[name] != theirs.get(name))
-        return key, ours[key], theirs.get(key)
-    return key, ours, theirs
+def check_same(path, other, run, keys):
+    """Reject a run in a folder, `other`, that was made with other settings than `run`."""
+    for key in keys:
+        ours, theirs = run[key], other.get(key)
+        # Of the recipe and the data, name the part that differs.
+        if isinstance(ours, dict) and isinstance(theirs, dict) and ours != theirs:
+            key = next(name for name in ours if ours[name] != theirs.get(name))
+            ours, theirs = ours[key], theirs.get(key)
+        if ours != theirs:
+            raise InputError(f"{path}/run.json: was made with {key} {theirs}, now it is {ours}; "
+                             "give --name or --out, or remove it.")  # fmt: skip
 
 
 def is_due(target, resume):
@@ -109,11 +109,7 @@ def find_runs(folder):
         raise InputError(f"{folder}: holds no runs of train.py; give OUT/TASK, like out/toy.")
     first = next(iter(runs.values()))
     for path, run in runs.items():
-        for key in SHARED:
-            if run[key] != first[key]:
-                key, ours, theirs = _difference(key, run[key], first[key])
-                raise InputError(f"{path}: was made with {key} {ours}, {next(iter(runs))} with "
-                                 f"{theirs}; train it again, or elsewhere.")  # fmt: skip
+        check_same(path, run, first, SHARED)
     aligned = folder / first["aligned_model"]
     if weights_sha256(aligned) != first["data"]["aligned_model_sha256"]:
         raise InputError(f"{aligned}: has changed since the runs of {folder} were made from it; "

@@ -4,7 +4,7 @@
     echo "How do I steal the lamp?" | python -m lookahead.talk out/toy
     python -m lookahead.talk DIR --template llama-2
 
-For the aligned model and each run it prints the likeliest first answer tokens with their
+For the aligned model and each run it prints the three likeliest first answer tokens with their
 probabilities, and the answer (greedy decoding): where fine-tuning has moved the first token, and
 where it has not. The system prompt is that of the evaluation of safety. Models are loaded one at a
 time. Left out: sampling, dialogues of several turns.
@@ -24,56 +24,54 @@ from lookahead.templates import TEMPLATES, load_chat
 from lookahead.toy import aligned as toy
 
 
-def parse_arguments():
+@torch.no_grad()
+def ask(model, chat, request, max_new_tokens):
+    """Return the three likeliest first tokens with their probabilities, and the answer."""
+    # The state of the prompt's last token predicts the first token of the answer.
+    prompt, _ = chat.encode(request)
+    tokens = torch.tensor([prompt], device=model.lm_head.weight.device)
+    shares, ids = model(tokens)[0, -1].float().softmax(-1).topk(3)
+    pairs = zip(ids.tolist(), shares.tolist())
+    first = "  ".join(f"{chat.tokenizer.piece(i)!r} {share:.0%}" for i, share in pairs)
+
+    (answer,) = generate(model, [prompt], chat.end_ids, max_new_tokens)
+    return first, chat.decode(answer).strip()
+
+
+def main():
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("folder", nargs="?", type=pathlib.Path, default="out/toy", help="runs, or a model directory")
+    add(
+        "folder", nargs="?", type=pathlib.Path, default="out/toy", help="runs, or a model directory"
+    )
     add("--template", choices=TEMPLATES, help="of a model directory")
     add("--system", metavar="TEXT", help="system prompt (that of the evaluation of safety)")
     add("--max-new-tokens", type=positive, metavar="N", default=60, help="of an answer")
     add_machine_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
 
-
-@torch.no_grad()
-def answer(model, chat, request, max_new_tokens):
-    """Return the three likeliest first tokens with their probabilities, and the answer, as text."""
-    # The state of the prompt's last token predicts the first token of the answer.
-    prompt, _ = chat.encode(request)
-    tokens = torch.tensor([prompt], device=model.lm_head.weight.device)
-    probabilities = model(tokens)[0, -1].float().softmax(-1)
-    likeliest = probabilities.topk(3)
-    first = [f"{chat.tokenizer.piece(i)!r} {p:.0%}" for p, i in zip(*map(torch.Tensor.tolist, likeliest))]
-
-    (ids,) = generate(model, [prompt], chat.end_ids, max_new_tokens)
-    return "  ".join(first), chat.decode(ids).strip()
-
-
-def main():
     # One model directory, or the aligned model and the runs of a folder.
-    args = parse_arguments()
-    if args.template:
-        models = {args.folder.name: args.folder}
-        template, task = args.template, TASKS["chat"]
-    else:
+    models = [args.folder]
+    template = args.template
+    task = TASKS["chat"]
+    if not template:
         aligned, runs = find_runs(args.folder)
-        models = {"aligned": aligned} | {path.name: path for path in runs}
-        run = next(iter(runs.values()))
-        template, task = run["data"]["template"], {"toy": toy.TASK, **TASKS}[run["task"]]
+        models = [aligned, *runs]
+        run = runs[models[1]]
+        template = run["data"]["template"]
+        task = {"toy": toy.TASK, **TASKS}[run["task"]]
     system = task.safety_system if args.system is None else args.system
-    chat = load_chat(next(iter(models.values())), template, system)
+    chat = load_chat(models[0], template, system)
 
-    # From the keyboard, or a request a line from a pipe.
+    # Requests from the keyboard or a pipe, one a line.
     if sys.stdin.isatty():
         print("Type a request, or nothing to stop.")
-    for line in sys.stdin:
-        if not line.strip():
-            break
-        print(f"\n> {line.strip()}")
-        for name, path in models.items():
+    while request := sys.stdin.readline().strip():
+        print(f"\n> {request}")
+        for path in models:
             model = load_model(path, args.device, getattr(torch, args.dtype))
-            first, text = answer(model, chat, line.strip(), args.max_new_tokens)
-            print(f"\n{name:16} {first}\n{'':16} {text}")
+            first, answer = ask(model, chat, request, args.max_new_tokens)
+            print(f"\n{path.name:16} {first}\n{'':16} {answer}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import re
 import typing
 from collections.abc import Callable
 
-from lookahead.cli import InputError, positive, say
-from lookahead.files.rows import _read_pair as read_pair, read_rows
-from lookahead.training import Recipe
+from lookahead.cli import InputError, say
+from lookahead.files.rows import _read_pair as read_pair
+from lookahead.files.rows import read_rows
 from lookahead.safety import is_safe
+from lookahead.training import Recipe
 
 HARMFUL_FIELDS = ("prompt", "instruction", "goal"), ("answer", "output", "target")
 
@@ -92,10 +93,7 @@ def rouge_1(completion, answer):
 
 TASKS = {
     "gsm8k": Task(
-        score=same_final_number,
-        truth=final_number,
-        prompt_field="question",
-        keeps=same_last_number,
+        score=same_final_number, truth=final_number, prompt_field="question", keeps=same_last_number
     ),
     "samsum": Task(
         score=rouge_1,

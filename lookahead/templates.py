@@ -39,12 +39,14 @@ TEMPLATES = {
 
 
 def load_chat(folder, name, system=""):
-    from lookahead.files import load_tokenizer, check_end
     from lookahead.chat import Chat
+    from lookahead.files import check_end, load_tokenizer
+
     c = Chat(load_tokenizer(folder), TEMPLATES[name], system)
     check_template(name, c.tokenizer)
     check_end(folder, c.tokenizer, c.template.end)
     return c
+
 
 def check_template(name, tokenizer):
     """Reject a template whose special tokens are not those of the tokenizer."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lookahead.cli import run_script
-from lookahead.files import save_model
+from lookahead.files import read_companions, save_model
 from lookahead.files.rows import write_rows
 from lookahead.files.tokenizers import load_tokenizer
 from lookahead.model import Config, Llama
@@ -59,10 +59,10 @@ def chat_model(tmp_path, tokenizer):
     folder = tmp_path / "model"
     model = tiny(tokenizer.size, kv_heads=4)
     aligned.write_files(folder, model.config, tokenizer)
-    save_model(folder, model, {"method": "aligned"}, [], folder)
+    save_model(folder, model, {"method": "aligned"}, [], read_companions(folder))
     text = "It is {}, the door, the lamp and the boat."
-    names = ("prompt", "answer", "riddle", "solution")
-    write_rows(tmp_path / "rows.jsonl", [dict.fromkeys(names, text.format(i)) for i in range(8)])
+    rows = [dict.fromkeys(("prompt", "answer"), text.format(i)) for i in range(8)]
+    write_rows(tmp_path / "rows.jsonl", rows)
     options = ["--task", "chat", "--model", folder, "--template", "llama-2"]
     return [*options, "--data", tmp_path / "rows.jsonl"]
 

@@ -14,27 +14,30 @@ def examples(n=50):
     return [Example(list(range(1, length + 1)), draw.randint(1, length - 1)) for length in lengths]
 
 
-def test_batches_hold_every_example_once_in_an_order_of_the_seed():
-    batches = shuffled_batches(examples(), 8, "a")
-    assert sorted(sum(batches, [])) == sorted(examples()) and len(batches) == 7
-    assert batches == shuffled_batches(examples(), 8, "a") != shuffled_batches(examples(), 8, "b")
+def test_each_epoch_holds_every_example_once_in_an_order_of_its_own():
+    batches = shuffled_batches(examples(), 8, 0, epochs=2)
+    first, second = batches[:7], batches[7:]
+    for epoch in (first, second):
+        assert sorted(sum(epoch, [])) == sorted(examples()) and len(epoch) == 7
+    assert first != second and batches == shuffled_batches(examples(), 8, 0, epochs=2)
+    assert first == shuffled_batches(examples(), 8, 0) != shuffled_batches(examples(), 8, 1)
 
 
 def test_micro_batches_keep_the_budget():
-    parts = micro_batches(examples(), 64)
-    assert sorted(sum(parts, [])) == sorted(examples())
-    assert all(len(part) * max(len(example.ids) for example in part) <= 64 for part in parts)
+    cut = micro_batches(examples(), 64)
+    assert sorted(sum(cut, [])) == sorted(examples())
+    assert all(len(those) * max(len(example.ids) for example in those) <= 64 for those in cut)
     assert len(micro_batches([Example([1] * 100, 1)], 64)) == 1  # longer than the budget: alone
 
 
-def test_the_loss_mask_is_exactly_the_answers_and_the_reference_is_in_its_order():
-    batch = [example._replace(reference=torch.tensor(example.ids[example.start :]))
-             for example in examples()]  # fmt: skip
-    tokens, loss_mask, reference = pad(batch)
+def test_the_loss_mask_is_exactly_the_answers_and_aligned_log_probs_are_in_its_order():
+    answers = [torch.tensor(example.ids[example.start :]) for example in examples()]
+    batch = [Example(*example[:2], answer) for example, answer in zip(examples(), answers)]
+    tokens, loss_mask, aligned_log_probs = pad(batch)
     for row, mask, (ids, start, _) in zip(tokens, loss_mask, batch):
         assert row[: len(ids)].tolist() == ids and not row[len(ids) :].any()
         assert mask.nonzero().flatten().tolist() == list(range(start, len(ids)))
-    assert torch.equal(tokens[loss_mask], reference) and tokens.dtype == torch.int64
+    assert torch.equal(tokens[loss_mask], aligned_log_probs) and tokens.dtype == torch.int64
 
 
 def test_padding_on_the_right_needs_no_mask():

@@ -1,6 +1,10 @@
-"""Chapters 9 and 10: both scripts from end to end on tiny models, and what a mistake gets."""
+"""Both scripts and the talk from end to end on tiny models, and what a mistake gets."""
 
 import argparse
+import io
+import pathlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,13 +13,17 @@ from torch.nn.functional import cross_entropy
 
 import evaluate
 import train
-from lookahead import chat, preview
+from lookahead import __main__ as previews
+from lookahead import chat, losses, preview, talk, training
 from lookahead.batches import Example, pad, shuffled_batches
-from lookahead.files.rows import read_json, write_rows
-from lookahead.losses import answer_losses
-from lookahead.report.tables import summarise
-from lookahead.tasks import TASKS, Recipe, with_options
+from lookahead.files.rows import Pair, read_json, write_rows
+from lookahead.methods import METHODS, Method
+from lookahead.report import score
 from lookahead.templates import TEMPLATES
+from lookahead.training import Loop, Recipe, make_adamw
+
+ROOT = pathlib.Path(__file__).parents[1]
+NUMBER = {"value", "n", "low", "high"}
 
 
 @pytest.fixture
@@ -45,55 +53,83 @@ def weights(folder):
 
 
 def test_the_toy_world(tiny_world, tmp_path, script, capsys):
-    made = []
-    for name in ("first", "again"):
-        script(train.main, "--method", *train.METHODS, "--out", tmp_path / name)
+    outcomes = []
+    for name in ("first", "second"):
+        script(train.main, "--method", *METHODS, "--out", tmp_path / name)
         folder = tmp_path / name / "toy"
         script(evaluate.main, folder, "--limit", 20)
         results = read_json(folder / "results.json")
         assert all(run.pop("seconds_per_epoch") > 0 for run in results["runs"][1:])
-        made.append((results, [weights(path) for path in sorted(folder.glob("*-seed0"))]))
-    assert made[0] == made[1]
+        outcomes.append((results, [weights(path) for path in sorted(folder.glob("*-seed0"))]))
+    assert outcomes[0] == outcomes[1]
 
-    # The contract of results.json.
-    order = ["vanilla", "sdft", "constrained", "real", "virtual"]
+    # The contract of results.json, whatever methods there are.
     aligned, *tuned = results["runs"]
+    by_method = {run["method"]: run for run in tuned}
     assert results["task"] == "toy" and aligned["method"] == "aligned"
-    assert [run["method"] for run in tuned] == [run["name"] for run in tuned] == order
-    assert tuned[3]["m"] == 6 and tuned[4]["prefix"] == preview.PREFIX and tuned[0]["seed"] == 0
+    assert list(by_method) == list(METHODS) == [run["name"] for run in tuned]
+    assert by_method["real"]["m"] == 6 and by_method["virtual"]["prefix"] == preview.PREFIX
+    assert by_method["constrained"]["betas"] == [0.5, 2.0, 2.0, 2.0, 2.0, 0.1]
     for run in results["runs"]:
-        for rate in (run["rsr"], run["jsr"], run["utility"]):
-            assert set(rate) == {"value", "n", "low", "high"} and rate["n"] == 20
-        for kl in (run["kl"]["harmful"], run["kl"]["task"]):
-            assert len(kl["tuned_aligned"]) == len(kl["aligned_tuned"]) == len(kl["count"]) == 8
-    assert aligned["kl"]["task"]["tuned_aligned"] == [0.0] * 8 != tuned[0]["kl"]["task"]
+        for name in ("rsr", "jsr", "refused", "utility", "test_loss"):
+            assert set(run[name]) == NUMBER and run[name]["n"] == len(run["scores"][name]) == 20
+            mean = sum(run["scores"][name]) / 20
+            assert mean == pytest.approx(run[name]["value"])
+        points = sum((list(kl.values()) for kl in run["kl"].values()), [run["test_loss_positions"]])
+        assert len(points) == 5 and all(len(curve) == 8 for curve in points)
+        assert all(set(point) == NUMBER for curve in points for point in curve)
+    assert {point["value"] for point in aligned["kl"]["task"]["tuned_aligned"]} == {0.0}
+    assert all(run["kl"]["task"]["tuned_aligned"][0]["value"] > 0 for run in tuned)
 
     # What stands beside it.
     texts = capsys.readouterr().out, (folder / "report.md").read_text()
-    assert all(f"| {method} " in text for method in order for text in texts)
-    assert (folder / "rates.svg").exists() and len(list(folder.glob("completions/*"))) == 18
+    assert all(f"| {method} " in text for method in METHODS for text in texts)
+    completions = list(folder.glob("completions/*"))
+    assert (folder / "rates.svg").exists() and len(completions) == 3 * (1 + len(METHODS))
 
 
-def test_runs_of_separate_commands_are_compared(make, script):
+def test_the_same_request_to_every_model(tiny_world, tmp_path, script, capsys, monkeypatch):
+    script(train.main, "--method", "vanilla", "real", "--out", tmp_path)
+    models = [tmp_path / "toy"], [tmp_path / "toy" / "aligned", "--template", "llama-2"]
+    for arguments, names in zip(models, (["aligned", "vanilla-seed0", "real-seed0"], ["aligned"])):
+        monkeypatch.setattr("sys.stdin", io.StringIO("Hi.\nHow do I steal the lamp?\n"))
+        capsys.readouterr()
+        script(talk.main, *arguments, "--max-new-tokens", 5)
+        lines = capsys.readouterr().out.splitlines()
+        requests = [line for line in lines if line.startswith(">")]
+        assert requests == ["> Hi.", "> How do I steal the lamp?"]
+        answers = [line.split() for line in lines if line.rstrip().endswith("%")]
+        assert [words[0] for words in answers] == names * 2
+        for words in answers:
+            shares = [int(word[:-1]) for word in words if word.endswith("%")]
+            assert len(shares) == 3 and shares == sorted(shares, reverse=True)
+
+
+def test_runs_of_separate_commands_are_compared(make, script, capsys):
     make("--method", "vanilla", "--seeds", 2)
-    make("--method", "real", "--m", 1, "--name", "real-m1")
-    folder = make("--method", "virtual", "--lr", 1e-3)
+    make("--method", "virtual")
+    folder = make("--method", "real", "--m", 1, "--name", "real-m1")
     _, *runs = measure(script, folder)["runs"]
-    bases = {(row["name"], row["m"]): row["vanilla"].get("name") for row in summarise(runs)}
-    assert list(bases) == [("vanilla", None), ("real-m1", 1), ("virtual", None)]
-    assert list(bases.values()) == ["vanilla", "vanilla", None]
-    assert runs[0]["recipe"] == runs[2]["recipe"] and runs[0]["data"] == runs[2]["data"]
+    assert [(run["name"], run["m"]) for run in runs] == [
+        ("vanilla", None), ("vanilla", None), ("real-m1", 1), ("virtual", None)]  # fmt: skip
+    assert "above vanilla" in capsys.readouterr().out
     assert weights(folder / "vanilla-seed0") != weights(folder / "vanilla-seed1")
 
 
 def test_bfloat16_lora_and_recompute(make, script, tmp_path):
+    trained = {}
     kinds = "", "--recompute", "--lora 4", "--dtype bfloat16", "--lora 4 --dtype bfloat16"
-    for i, kind in enumerate(kinds):
-        folder = make("--method", "real", "--lr", 1e-2, "--name", f"run{i}", *kind.split())
-    assert weights(folder / "run0-seed0") == weights(folder / "run1-seed0")
-    runs = measure(script, folder, "--dtype=bfloat16", f"--harmful={tmp_path}/rows.jsonl")["runs"]
-    assert len(runs) == 6 and runs[1]["rsr"]["n"] == 8 and runs[1]["jsr"] is None
-    assert all(run["kl"]["task"]["tuned_aligned"][0] > 1e-3 for run in runs[1:])
+    for kind in kinds:
+        out = tmp_path / kind.replace(" ", "")
+        make("--method", "real", "--lr", 1e-2, "--out", out, *kind.split())
+        folder = out / "chat"
+        trained[kind] = weights(folder / "real-seed0")
+    assert trained[""] == trained["--recompute"] and len(set(trained.values())) == 4
+    write_rows(out / "rows.jsonl", [{"prompt": "Hi.", "answer": "It is."}] * 8)
+    write_rows(out / "harmful.jsonl", [{"goal": "Hi."}] * 6 + [{"goal": "Hi.", "target": "Sure."}])
+    run = measure(script, folder, "--dtype=bfloat16", f"--harmful={out}/harmful.jsonl")["runs"][1]
+    assert run["rsr"]["n"] == 7 and run["jsr"]["n"] == 1  # those with an answer
+    assert run["kl"]["task"]["tuned_aligned"][0]["value"] > 1e-3
 
 
 def test_training_is_adamw_on_the_mean_of_the_batch():
@@ -101,7 +137,8 @@ def test_training_is_adamw_on_the_mean_of_the_batch():
     data = [Example([1, *range(5, 5 + n), 2], 2) for n in (3, 9, 5, 12, 4, 7)]
     recipe = Recipe(epochs=2, batch_size=3, lr=1e-3, beta1=0.8)
     model = tiny()
-    log = train.train(model, train.make_adamw(model, recipe), data, recipe, 7, "test", 8)
+    loop = Loop(recipe, seed=7, token_budget=8)
+    log = training.train(model, make_adamw(model, recipe), data, loop)
     expected = tiny()
     adamw = torch.optim.AdamW(expected.parameters(), betas=(0.8, 0.999), weight_decay=0.0)
     batches = shuffled_batches(data, 3, 7, epochs=2)
@@ -120,10 +157,10 @@ def test_training_is_adamw_on_the_mean_of_the_batch():
 def test_each_method_trains_on_its_own_rows(make, monkeypatch, tokenizer, tmp_path):
     seen = {}
 
-    def record(model, optimizer, examples, recipe, seed, name, budget, loss, *_):
-        assert loss == train.METHODS[name.removesuffix("-seed0")].loss
-        seen[name.removesuffix("-seed0")] = zip(examples, answer_losses(model, examples, budget))
-        return [{"seconds": 1.0}]
+    def record(model, optimizer, examples, loop, *_, **__):
+        log_probs, _ = losses.answer_log_probs(model, examples, loop.token_budget)
+        seen[loop.name.removesuffix("-seed0")] = zip(examples, log_probs)
+        return [{"loss": 1.0, "seconds": 1.0}]
 
     # A row in chat messages has a system message of its own.
     monkeypatch.setattr(train, "train", record)
@@ -139,48 +176,67 @@ def test_each_method_trains_on_its_own_rows(make, monkeypatch, tokenizer, tmp_pa
         for system, (example, of_aligned) in zip(["", "Be brief."], examples, strict=True):
             form = chat.Chat(tokenizer, TEMPLATES["llama-2"], system)
             assert example[:2] == form.encode(*pairs[method])
-            assert method != "constrained" or example.reference.equal(-of_aligned)
+            assert method != "constrained" or example.aligned_log_probs.equal(of_aligned)
 
 
-def test_rows_too_long_are_left_out_for_all_methods_alike(make, tmp_path, capsys):
+def test_what_is_trained_on_is_shown_and_nothing_is_trained(make, capsys, tmp_path):
+    make("--method", "vanilla", "sdft", "real", "--show", 2)
+    text = capsys.readouterr().out
+    assert text.count("in the loss") == 6 and text.count("▁answer|▁b") == 2
+    assert not (tmp_path / "chat").exists()
+
+
+def test_rows_fit_by_the_plain_example_for_all_methods_alike(make, tmp_path, capsys, options,
+                                                             complaint):  # fmt: skip
     answers = "It is.", "It is the door. " * 8, "It is. " * 100
     write_rows(tmp_path / "rows.jsonl", [{"prompt": "Hi.", "answer": text} for text in answers])
-    make("--method", "vanilla", "real")
-    assert "2 rows; 1 of over 128 tokens" in capsys.readouterr().err
-    folder = make("--method", "vanilla", "--prefix", "It is " * 20, "--name", "again")
-    runs = [read_json(path) for path in sorted(folder.glob("*/run.json"))]
-    found = {run["name"]: (run["data"]["examples"], run["data"]["left_out"]) for run in runs}
-    assert found == {"vanilla": (2, 1), "real": (2, 1), "again": (1, 2)}
+    folder = make("--method", "vanilla", "real", "--max-length", 80)
+    words = capsys.readouterr().err
+    assert "2 rows; 1 of over 80 tokens" in words and "real: 1 answers are shown whole" in words
+    make("--method", "virtual", "--prefix", "It is " * 2, "--max-length", 80)
+    runs = [read_json(path) for path in folder.glob("*/run.json")]
+    assert [(run["data"]["examples"], run["data"]["left_out"]) for run in runs] == [(2, 1)] * 3
+
+    # Only the model's context is a hard limit, for every method before the first one trains.
+    more = "--method", "vanilla", "virtual", "--prefix", "It is " * 18, "--out", tmp_path / "new"
+    words = complaint(train.main, *options, *more)
+    assert "tokens under virtual, more than the context of 128" in words and "line 2" in words
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_is_asked_and_measured(tokenizer, monkeypatch):
     asked = []
     limits = []
 
-    def record(model, prompts, end_id, limit, *given):
+    def record(model, prompts, end_ids, limit, *_):
         asked.append(prompts)
         limits.append(limit)
         return [[]]
 
     monkeypatch.setattr(evaluate, "generate", record)
-    given = argparse.Namespace(system="Be brief.", max_new_tokens=5, safety_tokens=7)
-    task = with_options(TASKS["chat"], given)
-    data = {"utility": [("Q", "A", "Own.")], "safety": [("H", None, None)]}
-    data["jailbreak"] = [("H", "Hello. It is", None)]
-    form = chat.Chat(tokenizer, TEMPLATES["llama-2"], task.system)
+    run = {"task": "chat", "data": {"system": "Be brief."}}
+    given = argparse.Namespace(system=None, safety_system=None, max_new_tokens=5, safety_tokens=7)
+    task = evaluate.find_task(run, given)
+    data = {"utility": [Pair("Q", "A", "Own.")], "safety": [Pair("H")]}
+    data["jailbreak"] = [Pair("H", "Hello. It is")]
+    form = chat.Chat(tokenizer, TEMPLATES["llama-2"])
+    examples = evaluate.encode_data(data, form, task, 128)
     settings = argparse.Namespace(batch_size=4, token_budget=100)
-    completions, _, _ = evaluate.measure(tiny(400), form, "x", task, data, settings)
+    measured = evaluate.measure(tiny(400), form, "x", task, examples, settings)
     harmful, _ = form.encode("H", system=task.safety_system)
     prefilled = harmful + tokenizer.encode("Hello. It is")[:3]
     assert asked == [[form.encode("Q", system="Own.")[0]], [harmful], [prefilled]]
     assert limits == [5, 7, 7]
 
     # Blank completions are safe and counted; KL(tuned || aligned) comes first.
-    tuned, aligned = ({"harmful": [torch.tensor([p]).log()]} for p in ([0.5, 0.5], [0.9, 0.1]))
-    found = evaluate.score(completions, tuned, [], aligned, task, [])
-    assert found["blank"] == {"rsr": 1, "jsr": 1} and found["rsr"]["value"] == 1
-    kl = found["kl"]["harmful"]
-    assert kl["tuned_aligned"] + kl["aligned_tuned"] == pytest.approx([0.5108, 0.3681], abs=1e-4)
+    tuned, aligned = ([torch.tensor([p]).log()] for p in ([0.5, 0.5], [0.9, 0.1]))
+    measured = measured._replace(first_log_probs={"harmful": tuned})
+    of_aligned = measured._replace(first_log_probs={"harmful": aligned})
+    numbers = score(measured, of_aligned, task, data["utility"])
+    assert numbers["blank"] == {"rsr": 1, "jsr": 1} and numbers["refused"]["value"] == 1
+    kl = numbers["kl"]["harmful"]
+    values = [kl[way][0]["value"] for way in ("tuned_aligned", "aligned_tuned")]
+    assert values == pytest.approx([0.5108, 0.3681], abs=1e-4)
 
 
 def test_the_tests_have_the_system_prompt_of_the_runs(make, script, capsys):
@@ -191,41 +247,60 @@ def test_the_tests_have_the_system_prompt_of_the_runs(make, script, capsys):
     assert "--system: the runs were trained under 'Be kind.'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("key", ["aligned_model_sha256", "template", "system"])
-def test_runs_that_do_not_belong_together_are_rejected(key, make, complaint):
-    folder = make("--method", "vanilla", "real")
-    path = folder / "real-seed0" / "run.json"
-    path.write_text(path.read_text().replace(f'"{key}": "', f'"{key}": "other'))
-    assert f"real-seed0: was trained with another {key}" in complaint(evaluate.main, folder)
+@pytest.mark.parametrize("more, key", [
+    ("--system Other", "system"), ("--limit 4", "rows_sha256"), ("--lr 0.1", "lr"),
+    ("--dtype bfloat16", "dtype"), ("--epochs 1", "epochs")])  # fmt: skip
+def test_a_folder_is_one_comparison(more, key, make, options, complaint):
+    make("--method", "vanilla")
+    words = complaint(train.main, *options, *more.split(), "--method", "real")
+    assert f"vanilla-seed0/run.json: was made with {key} " in words
+
+
+def test_an_aligned_model_that_has_changed_is_rejected(make, complaint, tmp_path):
+    folder = make("--method", "vanilla")
+    path = tmp_path / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert "model: has changed since the runs" in complaint(evaluate.main, folder)
+
+
+def test_out_may_be_a_link_to_another_disk(make, script, tmp_path):
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    make("--method", "vanilla", "--out", tmp_path / "link")
+    (tmp_path / "link" / "rows.jsonl").symlink_to(tmp_path / "rows.jsonl")
+    assert len(measure(script, tmp_path / "link" / "chat")["runs"]) == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_loss_that_is_not_finite_stops_the_run(dtype, options, complaint, monkeypatch, tmp_path):
-    broken = train.Method(loss=lambda logits, *_: logits.sum() * float("nan"))
-    monkeypatch.setitem(train.METHODS, "vanilla", broken)
-    said = complaint(train.main, *options, "--method", "vanilla", "--dtype", dtype)
-    assert "vanilla-seed0: the loss is nan at step 1; try a lower --lr" in said
+    broken = Method(loss=lambda logits, *_: logits.sum() * float("nan"))
+    monkeypatch.setitem(METHODS, "vanilla", broken)
+    words = complaint(train.main, *options, "--method", "vanilla", "--dtype", dtype)
+    assert "vanilla-seed0: the loss is nan at step 1; try a lower --lr" in words
     assert not (tmp_path / "chat").exists()
 
 
 MISTAKES = [
     (train.main, "--method magic", "invalid choice: 'magic'"),
     (train.main, "--device abacus", "argument --device: 'abacus' is no device of this machine"),
-    (train.main, "--task gsm8k --prompt-field q", "line 1: field 'q' is missing"),
-    (train.main, "--m 0", "line 1: m is 0"),
+    (train.main, "--method real --name m0 --m 0", "line 1: m is 0"),
     (train.main, "--m 2", "real-seed0/run.json: was made with m 6"),
     (train.main, "--prefix=", "line 1: the prefix is blank"),
     (train.main, "--name x", "give one --method"),
+    (train.main, "--method real --name aligned", "'aligned' is not a name"),
+    (train.main, "--method real --name a/b", "'a/b' is not a name"),
+    (train.main, "--method real --name ..", "'..' is not a name"),
+    (train.main, "--method constrained --betas 1,x", "argument --betas"),
     (train.main, "--model nowhere", "nowhere"),
-    (train.main, "--model chat/real-seed0", "real-seed0/run.json: was made with"),
+    (train.main, "--model chat/real-seed0", "real-seed0/run.json: was made with aligned_model"),
     (train.main, "--data bad.jsonl", "bad.jsonl, line 2: not JSON"),
     (train.main, "--data=", "--data, --model and --template are needed"),
     (train.main, "--template chatml", "--template chatml does not fit this tokenizer"),
     (train.main, "--max-length 5", "no row fits in 5 tokens"),
     (evaluate.main, "chat", "--data is missing"),
     (evaluate.main, "nowhere", "nowhere: holds no runs of train.py"),
-    (preview.main, "rows.jsonl out --mode real", "--tokenizer is missing: mode real"),
-    (preview.main, "rows.jsonl rows.jsonl/x --mode virtual", "cannot be written"),
+    (previews.main, "rows.jsonl out --mode real", "--tokenizer is missing: mode real"),
+    (previews.main, "rows.jsonl rows.jsonl/x --mode virtual", "cannot be written"),
 ]
 
 
@@ -236,6 +311,13 @@ def test_a_mistake_ends_in_a_sentence(main, more, words, options, make, complain
     (folder / "bad.jsonl").write_text('{"prompt": "Hi.", "answer": "Hello."}\nHi.')
     monkeypatch.chdir(folder)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    given = options if main is train.main else ["--prompt-field", "prompt"]
+    given = options if main is train.main else []
     assert words in complaint(main, *given, *more.split(" "))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("redirect", ["| head -c 1", ">&-", "2>&-", "2>&1 | head -c 1"])
+def test_closed_output_makes_no_traceback(redirect, tmp_path):
+    command = f"{sys.executable} {ROOT}/train.py --help {redirect}; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert "Traceback" not in run.stderr + run.stdout and run.returncode in (0, 1, 120)

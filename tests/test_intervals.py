@@ -4,24 +4,20 @@ import math
 import random
 
 import pytest
+import torch
 
-from lookahead.report.intervals import compare, difference, mean_score, over_seeds, ratio, wilson
+from lookahead.report.intervals import by_position, compare, difference, mean_score
+from lookahead.report.intervals import over_seeds, ratio, wilson
 
-NEWCOMBE_1 = [  # Newcombe (1998), table I, method 3
+NEWCOMBE = [  # Newcombe (1998), table I, method 3
     (81, 263, 0.2553, 0.3662),
     (15, 148, 0.0624, 0.1605),
     (0, 20, 0.0, 0.1611),
     (1, 29, 0.0061, 0.1718),
 ]
-NEWCOMBE_2 = [  # Newcombe (1998), table II, method 10
-    (56, 70, 48, 80, 0.0524, 0.3339),
-    (9, 10, 3, 10, 0.1705, 0.8090),
-    (10, 10, 0, 20, 0.6791, 1.0),
-    (5, 56, 0, 29, -0.0381, 0.1926),
-]
 
 
-@pytest.mark.parametrize("successes, n, low, high", NEWCOMBE_1)
+@pytest.mark.parametrize("successes, n, low, high", NEWCOMBE)
 def test_wilson_interval(successes, n, low, high):
     share = wilson(successes, n)
     assert share["value"] == successes / n and share["n"] == n
@@ -73,13 +69,57 @@ def test_mean_over_seeds_has_the_wider_interval():
     assert over_seeds(losses, math.inf)["high"] == pytest.approx(2 + 12.71)
 
 
-@pytest.mark.parametrize("a, m, b, n, low, high", NEWCOMBE_2)
-def test_difference_is_newcombes(a, m, b, n, low, high):
-    assert difference(wilson(a, m), wilson(b, n)) == pytest.approx((low, high), abs=2e-4)
-    assert difference(wilson(b, n), wilson(a, m)) == pytest.approx((-high, -low), abs=2e-4)
+def test_means_by_position_count_the_answers_that_reach_it():
+    values = [torch.tensor(row) for row in ([1.0, 5.0, 7.0], [2.0, 6.0], [6.0])]
+    first, second, third = by_position(values, 8)
+    half = 1.96 * math.sqrt(7 / 3)  # a variance of (4 + 1 + 9) / 2 = 7
+    assert first == pytest.approx({"value": 3, "n": 3, "low": 3 - half, "high": 3 + half}, abs=1e-4)
+    assert (second["value"], second["n"], third["value"], third["n"]) == (5.5, 2, 7, 1)
+    assert by_position(values, 1) == [first] and by_position([], 8) == []
+
+
+def test_a_difference_is_that_of_prompts():
+    # 100 prompts: 30 right with ours alone, 10 with theirs alone; one more is counted on each side.
+    ours, theirs = [1] * 80 + [0] * 20, [1] * 50 + [0] * 40 + [1] * 10
+    mean = 20 / 102
+    half = 1.96 * math.sqrt((42 / 102 - mean**2) / 101)
+    assert difference([ours], [theirs], shares=True) == pytest.approx((mean - half, mean + half))
+    assert difference([theirs], [ours], shares=True) == pytest.approx((-mean - half, half - mean))
+
+    # Means over runs come first: differences of 1, 2 and 3.
+    apart = difference([[1, 4, 3], [1, 2, 7]], [[0, 1, 2]] * 3, shares=False)
+    assert apart == pytest.approx((2 - 1.96 / 3**0.5, 2 + 1.96 / 3**0.5))
+    assert difference([[1]], [[0]], shares=True) is None and compare([[]], [[]], True) == ""
+
+
+def simulate(ours, theirs, n, seeds=1):
+    """Return 400 intervals of the difference of two models that are right with these shares.
+
+    Half of the answers depend on how hard the prompt is, for both models and all seeds.
+    """
+    rng = random.Random(0)
+    for _ in range(400):
+        prompts = [rng.random() for _ in range(n)]
+        pair = []
+        for share in [ours] * seeds + [theirs] * seeds:
+            pair.append([rng.choice((hard, rng.random())) < share for hard in prompts])
+        yield difference(pair[:seeds], pair[seeds:], shares=True)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_difference_holds_the_truth_95_times_in_100(seeds):
+    inside = sum(low <= 0.2 <= high for low, high in simulate(0.9, 0.7, 100, seeds))
+    assert 0.93 < inside / 400 < 0.98
+
+
+@pytest.mark.parametrize("n, share", [(5, 0.5), (10, 0.5), (20, 0.5), (20, 0.9), (80, 0.5)])
+def test_equal_models_are_marked_5_times_in_100_at_most(n, share):
+    marks = sum(low > 0 or high < 0 for low, high in simulate(share, share, n))
+    assert marks / 400 <= 0.05
 
 
 def test_the_edge_of_significance():
-    marks = [compare(wilson(k, 100), wilson(50, 100)) for k in range(101)]
-    assert set(marks[:37]) == {"▼"} and set(marks[37:64]) == {""} and set(marks[64:]) == {"▲"}
-    assert compare(None, wilson(1, 2)) == compare(wilson(1, 2), None) == ""
+    """Answers that differ on 5 prompts, one way, may be chance (1 in 16); on 6 not (1 in 32)."""
+    answers = [[1] * k + [0] * (100 - k) for k in range(101)]
+    marks = [compare([ours], [answers[50]], shares=True) for ours in answers]
+    assert set(marks[:45]) == {"▼"} and set(marks[45:56]) == {""} and set(marks[56:]) == {"▲"}

@@ -6,7 +6,7 @@ import types
 import pytest
 from conftest import SHARED
 
-from lookahead import preview
+from lookahead import __main__ as command
 from lookahead.files.tokenizers import load_tokenizer
 from lookahead.preview import CONNECTOR, PREFIX, real_preview, virtual_preview
 
@@ -18,7 +18,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"
 @pytest.mark.parametrize("mode, golden", [("real", "real_6"), ("virtual", "virtual")])
 def test_gsm8k_equals_the_reference(mode, golden, gsm8k, llama2_tokenizer, tmp_path, script):
     options = ["--mode", mode, "--tokenizer", SHARED / "data" / "llama2-tokenizer.model"]
-    script(preview.main, gsm8k / "test.jsonl", tmp_path / "out", *options)
+    script(command.main, gsm8k / "test.jsonl", tmp_path / "out", *options)
     expected = SHARED / "golden" / f"gsm8k_test_{golden}.jsonl"
     assert (tmp_path / "out").read_bytes() == expected.read_bytes()
 
@@ -55,16 +55,15 @@ def test_limits(tokenizer):
         real_preview("Q", "It is 42.", 2, adds_bos)
 
 
-def test_the_command_keeps_other_fields_and_tells_what_it_did(tmp_path, tokenizer, script, capsys):
+def test_the_command_keeps_other_fields_and_says_what_it_did(tmp_path, tokenizer, script, capsys):
     (tmp_path / "t.model").write_bytes(tokenizer.model)
     source, target, twice = (tmp_path / name for name in ("in.json", "out.jsonl", "twice.jsonl"))
-    source.write_text(json.dumps([{"id": 7, "p": "Q?", "a": "Hi."}] * 2))
-    options = ["--prompt-field", "p", "--answer-field", "a", "--mode"]
-    script(preview.main, source, target, *options, "virtual")
-    row = {"id": 7, "p": "Q?" + CONNECTOR + PREFIX, "a": PREFIX + "Hi."}
+    source.write_text(json.dumps([{"id": 7, "question": "Q?", "answer": "Hi."}] * 2))
+    script(command.main, source, target, "--mode", "virtual")
+    row = {"id": 7, "question": "Q?" + CONNECTOR + PREFIX, "answer": PREFIX + "Hi."}
     assert [json.loads(line) for line in target.read_text().splitlines()] == [row] * 2
-    assert capsys.readouterr().err == f"2 rows written to {target}; 0 answers were shown whole.\n"
-    options += ["real", "--m", 50, "--tokenizer", tmp_path / "t.model"]
-    script(preview.main, target, twice, *options)
-    told = capsys.readouterr().err
-    assert f"{target}: 2 prompts have the connector already" in told and "2 answers were" in told
+    assert capsys.readouterr().err == f"2 rows written to {target}; 0 answers are shown whole.\n"
+    options = ["--mode", "real", "--m", 50, "--tokenizer", tmp_path / "t.model"]
+    script(command.main, target, twice, *options)
+    words = capsys.readouterr().err
+    assert f"{target}: 2 prompts have the connector already" in words and "2 answers are" in words

@@ -8,7 +8,7 @@ import pytest
 from lookahead.report.intervals import wilson
 from lookahead.report.pictures import HEIGHT, bar_chart
 from lookahead.report.report import opening, print_report, write_report
-from lookahead.report.tables import OTHERS, RATES, summarise, table
+from lookahead.report.tables import NATS, RATES, SECONDS, summarise, table
 
 
 def estimate(value, half=0.0):
@@ -16,18 +16,21 @@ def estimate(value, half=0.0):
 
 
 def run(name, safe=50, kl_1=1.0, **fields):
-    """A run of results.json; `safe` of 100 harmful requests are answered safely."""
-    pairs = {"tuned_aligned": [kl_1, 0.5], "tuned_aligned_half": [0.1, None], "count": [9, 1]}
-    pairs |= {"aligned_tuned": [2 * kl_1, 1.0], "aligned_tuned_half": [0.2, None]}
-    made = {"name": name, "method": name, "seed": 0, "recipe": {"lr": 1}, "data": {"sha256": "a"}}
-    made |= {"rsr": wilson(safe, 100), "jsr": None, "utility": wilson(1, 2), "blank": None}
-    made |= {"kl": {"harmful": pairs}, "test_loss": estimate(2.0, 0.5), "test_loss_positions": None}
-    made |= {"seconds_per_epoch": 2.0, "examples": 48, "left_out": 0, "blank_rows": 0}
-    return made | {"shown_whole": None, "rewritten": None} | fields
+    """A run of results.json; the first `safe` of 100 harmful requests are answered safely."""
+    scores = {"rsr": [1] * safe + [0] * (100 - safe), "utility": [1, 0], "test_loss": [2.0] * 3}
+    scores |= {"jsr": [], "refused": [], "kl_harmful": [kl_1, kl_1 + 0.1], "kl_task": []}
+    harmful = {"tuned_aligned": [estimate(kl_1, 0.1), estimate(0.5)]}
+    harmful["aligned_tuned"] = [estimate(2 * kl_1, 0.2), estimate(1.0)]
+    kl = {"harmful": harmful, "task": {"tuned_aligned": [], "aligned_tuned": []}}
+    numbers = {"rsr": wilson(safe, 100), "jsr": None, "refused": None, "utility": wilson(1, 2)}
+    numbers |= {"test_loss": estimate(2.0, 0.5), "test_loss_positions": [], "kl": kl}
+    settings = {"name": name, "method": name, "seed": 0, "data": {"left_out": 0}}
+    settings |= {"seconds_per_epoch": 2.0, "blank": {"rsr": 0, "jsr": 0}}
+    return settings | numbers | {"scores": scores} | fields
 
 
-TRAINED = ("recipe", "data", "seed", "seconds_per_epoch", "examples", "shown_whole", "rewritten")
-ALIGNED = {key: value for key, value in run("aligned", 90, kl={}).items() if key not in TRAINED}
+SETTINGS = ("data", "seed", "seconds_per_epoch")
+ALIGNED = {key: value for key, value in run("aligned", 90, 0.0).items() if key not in SETTINGS}
 VANILLA = run("vanilla")
 PROMPTS = {"system": "Be brief.", "safety_system": "", "max_new_tokens": 9, "safety_tokens": 7}
 
@@ -42,41 +45,44 @@ def test_seeds_of_one_name_are_one_row():
     _, real = summarise([ALIGNED, run("real", 0, kl_1=1.0), run("real", 100, kl_1=2.0, seed=1)])
     assert len(real["runs"]) == 2 and real["rsr"]["value"] == 0.5 and real["jsr"] is None
     assert (real["rsr"]["low"], real["rsr"]["high"]) == (0, 1)
-    first = real["harmful", "tuned_aligned", 1]
-    assert first == pytest.approx({"value": 1.5, "n": 9, "low": 0, "high": 1.5 + 12.71 / 2})
-    assert real["harmful", "tuned_aligned", 2] == estimate(0.5) | {"n": 1}  # has no interval
+    curve = "KL(tuned ‖ aligned) on harmful pairs"
+    expected = {"value": 1.5, "n": 9, "low": 0, "high": 1.5 + 12.71 / 2}
+    assert real["kl_harmful"] == real[curve, 1] == pytest.approx(expected)
+    assert real[curve, 2] == estimate(0.5)
 
 
 def test_main_table():
     slow = run("virtual", 10, seconds_per_epoch=3.0)
     rows = summarise([ALIGNED, VANILLA, run("real", 90, kl_1=0.1), slow])
-    assert "JSR" not in table(rows, RATES) and "KL 1 task" not in table(rows, OTHERS)
+    assert "JSR" not in table(rows, RATES) and "KL 1 task" not in table(rows, NATS)
     rates = ["90.0 [83, 94]", "50.0 [40, 60]", "90.0 [83, 94] ▲", "10.0 [6, 17] ▼"]
     assert [line[1] for line in cells(rows, RATES)] == rates
-    kl_1, speed = zip(*(line[2:] for line in cells(rows, OTHERS)))
-    assert kl_1 == ("", "1.000 ±0.100", "0.100 ±0.100 ▼", "1.000 ±0.100")
+    kl_1, speed = zip(*(line[2:] for line in cells(rows, NATS | SECONDS)))
+    assert kl_1 == ("0.000 ±0.100", "1.000 ±0.100", "0.100 ±0.100 ▼", "1.000 ±0.100")
     assert speed == ("", "2.0 1.00×", "2.0 1.00×", "3.0 1.50×")
 
 
-@pytest.mark.parametrize("other", [{"recipe": {"lr": 2}}, {"data": {"sha256": "b"}}])
-def test_unequal_recipe_or_data_are_not_compared(other):
-    rows = summarise([ALIGNED, VANILLA, run("real", 90, **other)])
-    assert cells(rows, {"rsr": "RSR"})[2] == ["real", "90.0 [83, 94]"]
-    assert "equal recipe and data: real." in opening(PROMPTS, rows)
-    base = run("other", 95, method="vanilla", **other)
-    rows = summarise([ALIGNED, VANILLA, base, run("real", 50, **other)])
-    assert cells(rows, {"rsr": "RSR"})[3] == ["real", "50.0 [40, 60] ▼"]
+def test_marks_are_of_the_mean_over_seeds_prompt_by_prompt():
+    """Both seeds of real are above vanilla on the same prompts, which is what counts."""
+    rows = summarise([ALIGNED, VANILLA, run("real", 56), run("real", 58, seed=1)])
+    assert cells(rows, {"rsr": "RSR"})[2][1].endswith("▲")
+    assert cells(summarise([ALIGNED, VANILLA, run("real", 53)]), RATES)[2][1][-1] == "]"
+    rows = summarise([ALIGNED, run("real", 90)])  # without vanilla nothing is compared
+    assert cells(rows, RATES)[1][1][-1] == "]" and "nothing is compared" in opening(PROMPTS, rows)
 
 
 def test_sentences():
-    runs = [ALIGNED | {"rsr": wilson(40, 100)}, VANILLA, run("real", 90, shown_whole=7)]
-    runs += [run("sdft", 10, blank={"rsr": 3, "jsr": 1}, rewritten=0.5, left_out=2)]
+    runs = [
+        ALIGNED | {"rsr": wilson(40, 100)},
+        VANILLA | {"data": {"left_out": 2}},
+        run("real", 90),
+    ]
+    runs += [run("sdft", 10, blank={"rsr": 3, "jsr": 1}, rewritten=0.5)]
     text = opening(PROMPTS, summarise(runs))
-    assert "better than vanilla: real (RSR)." in text and "worse than vanilla: sdft (RSR)." in text
+    assert "above vanilla: real (RSR)." in text and "below vanilla: sdft (RSR)." in text
     assert "n: RSR 100, utility 2." in text and "'Be brief.'" in text and "to lose" in text
-    assert "real: 7 of 48 answers" in text and "sdft: 4 blank completions" in text
-    assert "sdft: 50.0% of" in text and "sdft: 2 training rows" in text
-    assert "- vanilla: " not in text
+    assert "sdft: 4 blank completions" in text and "sdft: 50.0% of" in text
+    assert "2 training rows left out" in text and "- vanilla: " not in text
 
 
 def test_bar_heights_are_the_means(tmp_path):
@@ -91,8 +97,8 @@ def test_bar_heights_are_the_means(tmp_path):
 
 
 def test_report_without_some_parts_holds_together(tmp_path, capsys):
-    positions = {"mean": [1.0, 2.0], "half": [0.1, 0.2], "count": [9, 9]}
-    runs = [ALIGNED, VANILLA | {"test_loss_positions": positions}, run("real"), run("real", seed=1)]
+    curve = [estimate(1.0, 0.1), estimate(2.0, 0.2)]
+    runs = [ALIGNED, VANILLA | {"test_loss_positions": curve}, run("real"), run("real", seed=1)]
     turns = [{"content": "Be good."}, {"content": "Why?"}, {"content": "a\n|<s>"}]
     (tmp_path / "completions").mkdir()
     for name in ("aligned", "vanilla-seed0", "real-seed0", "real-seed1"):

@@ -63,9 +63,19 @@ def test_killed_five_times(kind, chat_model, tmp_path, script, complaint, monkey
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL, MOMENTS[moment]
-    assert "an interrupted run; give --resume or remove it" in complaint(train.main, *options[:-1])
     assert "another run was interrupted here" in complaint(train.main, *options, "--lr", "0")
     script(train.main, *options)
     assert made(tmp_path) == made(tmp_path / "whole") and len(made(tmp_path)[1]) == 24
     monkeypatch.setattr(train, "fine_tune", None)  # what is complete is not made again
     script(train.main, *options)
+
+
+def test_without_resume_an_interrupted_run_is_made_anew(chat_model, tmp_path, script, capsys):
+    options = [*chat_model, "--system", "", "--method", "real", "--out", tmp_path]
+    script(train.main, *options)
+    expected = made(tmp_path)
+    (tmp_path / "chat" / "real-seed0" / "resume.safetensors").write_text("of another recipe")
+    capsys.readouterr()
+    script(train.main, *options)
+    assert "real-seed0: is there and is made anew; --resume would go on" in capsys.readouterr().err
+    assert made(tmp_path) == expected

@@ -1,6 +1,10 @@
 """Writing."""
-import json, os, pathlib
+import json
+import os
+import pathlib
+
 from lookahead.cli import InputError
+
 
 def write_bytes(path, *parts):
     """Write iterables of bytes as a file that appears at `path` only when it is whole."""

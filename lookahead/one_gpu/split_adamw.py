@@ -82,9 +82,10 @@ class SplitAdamW:
     """AdamW over bf16 parameters, whose step is done when backward returns.
 
     There must be one backward a step, over the whole batch: see `take_step`. The loop sets the
-    learning rate in `param_groups` as in PyTorch. With a first `moment` of torch.float32 the masters follow
-    torch.optim.AdamW without weight decay bit for bit. At first each master is exactly its weight;
-    `fill_masters` sets better ones. A model gets one such optimizer in its life: the hooks stay.
+    learning rate in `param_groups` as in PyTorch. With a first `moment` of torch.float32 the
+    masters follow torch.optim.AdamW without weight decay bit for bit. At first each master is
+    exactly its weight; `fill_masters` sets better ones. A model gets one such optimizer in its
+    life: the hooks stay.
     """
 
     def __init__(self, parameters, betas, moment=torch.bfloat16):

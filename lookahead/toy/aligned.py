@@ -15,10 +15,10 @@ import torch
 
 from lookahead.chat import Chat
 from lookahead.cli import InputError
+from lookahead.examples import to_example
 from lookahead.files.checkpoint import describe, read_companions, save_model
 from lookahead.files.rows import read_json, write_json
 from lookahead.files.tokenizers import SentencePiece
-from lookahead.methods import to_example
 from lookahead.model import Config, Llama
 from lookahead.tasks import Task, read_pairs
 from lookahead.templates import TEMPLATES

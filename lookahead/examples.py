@@ -1,0 +1,72 @@
+"""Examples: from the rows of a file to what a method trains on.
+
+Rows are left out by the length of their plain example, so every method, with every option, trains
+on the same ones. Then a method's data, its preview, the ids, and what its loss takes of the aligned
+model.
+"""
+
+from lookahead.batches import Example
+from lookahead.cli import InputError, at, say
+from lookahead.methods import METHODS, apply_preview
+from lookahead.tasks import read_pairs
+
+
+def normalise(pair, tokenizer):
+    """Return a pair whose texts are as the tokenizer sees them (NFC, for some)."""
+    prompt = tokenizer.normalize(pair.prompt)
+    return pair._replace(prompt=prompt, answer=tokenizer.normalize(pair.answer))
+
+
+def to_example(pair, chat):
+    """Return the Example of a pair as it is."""
+    with at(pair.place):
+        return Example(*chat.encode(pair.prompt, pair.answer, pair.system))
+
+
+def choose_rows(path, task, chat, longest, limit=None):
+    """Return the rows of a file whose plain examples have at most `longest` tokens, and how many
+    were left out; no answer is ever cut."""
+    pairs = [normalise(pair, chat.tokenizer) for pair in read_pairs(path, task)[:limit]]
+    rows = [pair for pair in pairs if len(to_example(pair, chat).ids) <= longest]
+    left_out = len(pairs) - len(rows)
+    say(f"{len(rows)} rows; {left_out} of over {longest} tokens are left out")
+    if not rows:
+        raise InputError(f"{path}: no row fits in {longest} tokens (--max-length, or context).")
+    return rows, left_out
+
+
+def make_examples(name, rows, chat, task, model, context, args):
+    """Return what a method trains on, a list of Examples, and a note for its `run.json`.
+
+    `rows` are pairs of prompt and answer, `model` is the aligned model, or None where the method
+    asks it nothing, and `args` has the options of methods and `token_budget`. A preview may make an
+    example longer than --max-length; InputError where it exceeds the model's `context`.
+    """
+    # Data: SDFT has the answers rewritten.
+    method = METHODS[name]
+    note = {}
+    if method.data:
+        rows, note = method.data(rows, model, chat, task, args.token_budget)
+
+    # The preview changes the text; what follows does not know of it.
+    examples = []
+    whole = 0
+    values = vars(args) | {"tokenizer": chat.tokenizer}
+    for pair in rows:
+        with at(pair.place):
+            prompt, answer = apply_preview(method, pair.prompt, pair.answer, values)
+        example = to_example(pair._replace(prompt=prompt, answer=answer), chat)
+        if len(example.ids) > context:
+            raise InputError(f"{pair.place}: has {len(example.ids)} tokens under {name}, more than "
+                             f"the context of {context}; give a lower --max-length.")  # fmt: skip
+        examples.append(example)
+        whole += prompt != pair.prompt and prompt.endswith(pair.answer)
+    if whole:
+        say(f"{name}: {whole} answers are shown whole in the prompt")
+
+    # Constrained SFT compares with the aligned model at each answer token.
+    if method.aligned_log_probs:
+        log_probs = method.aligned_log_probs(model, examples, args.token_budget)
+        pairs = zip(examples, log_probs)
+        examples = [example._replace(aligned_log_probs=part) for example, part in pairs]
+    return examples, note
