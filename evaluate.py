@@ -128,6 +128,8 @@ def main():
     aligned, runs = find_runs(args.folder)
     first = next(iter(runs.values()))
     task = find_task(first, args)
+    if first["task"] == "toy":
+        toy.use_two_threads()
     data = read_data(args.folder, task, args)
     chat = load_chat(aligned, first["data"]["template"], task.system)
 

@@ -141,6 +141,8 @@ def main():
     task = task._replace(system=system, recipe=task.recipe._replace(**given))
 
     # The aligned model that every run starts from, and its chat format.
+    if args.task == "toy":
+        toy.use_two_threads()
     folder = pathlib.Path(args.out) / args.task
     aligned = pathlib.Path(args.model) if args.model else toy.make_aligned_model(folder, args)
     chat = load_chat(aligned, args.template, system)

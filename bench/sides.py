@@ -6,7 +6,6 @@ is the peak of the GPU's allocator, or of this process less its size before the 
 """
 
 import argparse
-import inspect
 import json
 import pathlib
 import random
@@ -19,13 +18,11 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import train
-from lookahead import losses, model, one_gpu
-from lookahead.batches import Example, micro_batches, pad, shuffled_batches
+from lookahead import losses, one_gpu, training
+from lookahead.batches import Example, pad, shuffled_batches
 from lookahead.generate import generate
 from lookahead.model import Config, Llama
-from lookahead.one_gpu import lora, split_adamw
-from lookahead.tasks import Recipe
+from lookahead.one_gpu import split_adamw
 
 SHAPES = {
     "test": Config(97, 32, 48, 2, 4, 2, 8, 1024),
@@ -34,8 +31,8 @@ SHAPES = {
     "tinyllama": Config(32000, 2048, 5632, 22, 32, 4, 64),
     "llama-2-7b": Config(32000, 4096, 11008, 32, 32, 32, 128, 4096),
 }
-RECIPE = Recipe(epochs=1)
-HELD = {"float32": "float32", "bfloat16": "bf16 + int16 = fp32 master, bf16 m, fp32 v"}
+RECIPE = training.Recipe(epochs=1)
+HOLDS = {"float32": "float32", "bfloat16": "bf16 + int16 = fp32 master, bf16 m, fp32 v"}
 
 
 def examples(split, job):
@@ -45,15 +42,15 @@ def examples(split, job):
     return [Example(draw.choices(vocabulary, k=p + a), p) for p, a in lengths[: job.rows]]
 
 
-def build(job):
-    """Return our model with seeded random weights, made where it is held."""
+def build(job, kind=Llama):
+    """Return a model with seeded random weights, ours or a peer's, made where it is held."""
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, job.dtype))
     with torch.device(job.device):
-        built = Llama(SHAPES[job.shape])
+        model = kind(SHAPES[job.shape])
     torch.set_default_dtype(torch.float32)
-    built.recompute = job.device != "cpu"
-    return built
+    model.recompute = job.device != "cpu"
+    return model
 
 
 def build_peer(job):
@@ -64,31 +61,29 @@ def build_peer(job):
     fields = SHAPES[job.shape]._asdict()
     del fields["qk_norm"], fields["rope_scaling"]
     config = transformers.LlamaConfig(**fields)
-    torch.set_default_dtype(getattr(torch, job.dtype))
-    with torch.device(job.device):
-        peer = transformers.LlamaForCausalLM(config)
-    torch.set_default_dtype(torch.float32)
+    peer = build(job, lambda _: transformers.LlamaForCausalLM(config))
     peer.load_state_dict(build(job).state_dict())
     return transformers, peer
 
 
 def train_ours(job):
-    data, built = examples("train", job), build(job)
-    held = ABLATIONS[job.side][0](built) if job.side in ABLATIONS else None
+    data, model = examples("train", job), build(job)
+    change = ABLATIONS.get(job.side)
+    holds = change(model) if change else None
+    in_bfloat16 = model.lm_head.weight.dtype == torch.bfloat16
 
     def work():
-        optimizer = train.make_adamw(built, RECIPE)
-        forward = train.micro_losses
-        in_bfloat16 = built.lm_head.weight.dtype == torch.bfloat16
-        if in_bfloat16 and job.side not in ("bfloat16, no master", "LoRA, rank 16"):
-            betas = (RECIPE.beta1, RECIPE.beta2)
-            optimizer = one_gpu.SplitAdamW(list(built.parameters()), betas)
-            forward = one_gpu.one_backward
-        log = train.train(built, optimizer, data, RECIPE, 0, "ours", job.token_budget,
-                          forward=forward)  # fmt: skip
+        # As train.py does, but for two sides: bf16 weights have a master.
+        optimizer = training.make_adamw(model, RECIPE)
+        take_step = training.take_step
+        if in_bfloat16 and change not in (bfloat16_alone, adapters):
+            optimizer = one_gpu.SplitAdamW(model.parameters(), (RECIPE.beta1, RECIPE.beta2))
+            take_step = one_gpu.take_step
+        loop = training.Loop(RECIPE, take_step=take_step, token_budget=job.token_budget)
+        log = training.train(model, optimizer, data, loop)
         return f"loss {sum(row['loss'] for row in log) / len(log):.3f}"
 
-    return work, sum(len(example.ids) for example in data), held or HELD[job.dtype]
+    return work, sum(len(example.ids) for example in data), holds or HOLDS[job.dtype]
 
 
 def train_peer(job):
@@ -115,27 +110,27 @@ def train_peer(job):
         gradient_checkpointing=job.device != "cpu", save_strategy="no", logging_strategy="no",
     )  # fmt: skip
     trainer = InOrder(model=peer, args=settings, train_dataset=ordered, data_collator=collate)
-    held = "float32" if job.dtype == "float32" else "bf16, no master; bf16 m and v"
+    holds = "float32" if job.dtype == "float32" else "bf16, no master; bf16 m and v"
     tokens = sum(len(example.ids) for example in data)
-    return lambda: f"loss {trainer.train().training_loss:.3f}", tokens, held
+    return lambda: f"loss {trainer.train().training_loss:.3f}", tokens, holds
 
 
 def decode_ours(job):
-    data, built = examples("test", job), build(job)
+    data, model = examples("test", job), build(job)
     prompts = [example.ids[: example.start] for example in data]
     limits = [len(example.ids) - example.start for example in data]
     longer = [max(limits)] * len(limits) if job.side.endswith("kept to the end") else limits
     size = 8 if job.side.endswith("8 rows at a time") else job.batch_size
 
     def work():
-        answers = generate(built, prompts, -1, longer, size)
-        return told(ids[:limit] for ids, limit in zip(answers, limits))
+        answers = generate(model, prompts, [], longer, size)
+        return checksum(ids[:limit] for ids, limit in zip(answers, limits))
 
     return work, sum(limits), job.dtype
 
 
 def decode_peer(job):
-    """Generate, told after each token which rows have their number of tokens."""
+    """Generate; a criterion says after each token which rows have their number of tokens."""
     (_, peer), data = build_peer(job), examples("test", job)
     order, answers = list(range(len(data))), {}
     if job.side.endswith("sorted"):
@@ -144,44 +139,48 @@ def decode_peer(job):
     def work():
         for first in range(0, len(order), job.batch_size):
             rows = order[first : first + job.batch_size]
-            width = max(data[i][1] for i in rows)
-            limits = [len(data[i][0]) - data[i][1] for i in rows]
-            left = [[0] * (width - data[i][1]) + data[i][0][: data[i][1]] for i in rows]
-            mask = [[0] * (width - data[i][1]) + [1] * data[i][1] for i in rows]
+            width = max(data[i].start for i in rows)
+            limits = [len(data[i].ids) - data[i].start for i in rows]
+            left = [[0] * (width - data[i].start) + data[i].ids[: data[i].start] for i in rows]
+            mask = [[0] * (width - data[i].start) + [1] * data[i].start for i in rows]
             ends = width + torch.tensor(limits, device=job.device)
-            made = peer.generate(
+            output = peer.generate(
                 torch.tensor(left, device=job.device), do_sample=False, max_new_tokens=max(limits),
                 attention_mask=torch.tensor(mask, device=job.device), pad_token_id=0,
                 eos_token_id=None,
                 stopping_criteria=[lambda ids, _, ends=ends, **__: ids.shape[1] >= ends],
             )  # fmt: skip
-            for i, row, limit in zip(rows, made.tolist(), limits):
+            for i, row, limit in zip(rows, output.tolist(), limits):
                 answers[i] = row[width : width + limit]
-        return told(answers[i] for i in range(len(data)))
+        return checksum(answers[i] for i in range(len(data)))
 
     return work, sum(len(example.ids) - example.start for example in data), job.dtype
 
 
-def told(answers):
+def checksum(answers):
     """Return a short sum of generated ids; equal sums mean equal tokens."""
     return f"sum {sum((i + 1) * token for ids in answers for i, token in enumerate(ids)) % 10**6}"
 
 
-def fixed_parts(built):
+def fixed_micro_batches(model):
     """Micro-batches of 8 as they come, instead of sorted ones with a token budget."""
-    train.micro_batches = lambda batch, _: [batch[i : i + 8] for i in range(0, len(batch), 8)]
+    for module in (training, split_adamw):
+        module.micro_batches = lambda batch, _: [batch[i : i + 8] for i in range(0, len(batch), 8)]
 
 
-def head_everywhere(built):
+def head_everywhere(model):
     """The head at every position, instead of at answer positions only."""
+    select = losses.select_answers
 
-    def full(built, tokens, loss_mask):
-        return losses.select_answers(built(tokens), tokens, loss_mask)
+    def full(states, tokens, loss_mask):
+        return select(F.linear(states, model.lm_head.weight), tokens, loss_mask)
 
-    train.answer_logits = full
+    for module in (losses, split_adamw):
+        module.select_answers = full
+    model.lm_head.forward = lambda logits: logits
 
 
-def mask_tensor(built):
+def mask_tensor(model):
     """A causal mask as a tensor, instead of `is_causal`."""
     attention = F.scaled_dot_product_attention
 
@@ -192,60 +191,45 @@ def mask_tensor(built):
     F.scaled_dot_product_attention = masked
 
 
-def plain_adamw(built, **settings):
-    """PyTorch's AdamW on the weights as they are: without a fused kernel, without a master."""
-    betas = (RECIPE.beta1, RECIPE.beta2)
-    settings |= {"betas": betas, "weight_decay": 0.0}
-    adamw = torch.optim.AdamW
-    torch.optim.AdamW = lambda weights, **_: adamw(weights, **settings)
+def other_recompute(model):
+    model.recompute = not model.recompute
 
 
-def other_recompute(built):
-    built.recompute = not built.recompute
+def bfloat16(model):
+    model.bfloat16()
+    return HOLDS["bfloat16"]
 
 
-def bfloat16(built):
-    built.bfloat16()
-    return HELD["bfloat16"]
-
-
-def bfloat16_alone(built):
-    built.bfloat16()
+def bfloat16_alone(model):
+    model.bfloat16()
     return "bf16, no master; bf16 m and v"
 
 
-def adapters(built):
-    one_gpu.add_lora(built, 16, seed=0)
+def adapters(model):
+    one_gpu.add_lora(model, 16, seed=0)
     return "weights; float32 adapters"
 
 
-def compiled(built):
+def compiled(model):
     """Blocks compiled. Two shapes before the clock starts make the code that serves all others."""
-    for block in built.model.layers:
+    for block in model.model.layers:
         block.compile(dynamic=True)
     for length in (8, 9):
-        tokens = torch.ones(length, length, dtype=torch.int64, device=built.lm_head.weight.device)
-        built(tokens).sum().backward()
-        built.zero_grad()
+        tokens = torch.ones(length, length, dtype=torch.int64, device=model.lm_head.weight.device)
+        model(tokens).sum().backward()
+        model.zero_grad()
 
 
-def lines(*things):
-    return sum(len(inspect.getsource(thing).splitlines()) for thing in things)
-
-
-recompute_lines = [line for line in inspect.getsource(model).splitlines() if "recompute" in line]
-master_lines = lines(split_adamw)
-ABLATIONS = {  # name: (what changes the model or the code, the lines of the technique)
-    "train.py as it is": (lambda built: None, ""),
-    "micro-batches of 8, not sorted": (fixed_parts, lines(micro_batches)),
-    "head at all positions": (head_everywhere, lines(losses.answer_logits)),
-    "mask tensor, not is_causal": (mask_tensor, 1),
-    "AdamW not fused": (lambda built: plain_adamw(built, foreach=False), 1),
-    "blocks compiled": (compiled, 2),
-    "recomputation the other way": (other_recompute, 1 + len(recompute_lines)),
-    "bfloat16, split master": (bfloat16, master_lines),
-    "bfloat16, no master": (bfloat16_alone, 0),
-    "LoRA, rank 16": (adapters, lines(lora)),
+ABLATIONS = {  # name: what changes the model or the code, and may say what is held
+    "train.py as it is": None,
+    "micro-batches of 8, not sorted": fixed_micro_batches,
+    "head at all positions": head_everywhere,
+    "mask tensor, not is_causal": mask_tensor,
+    "blocks compiled": compiled,
+    "recomputation the other way": other_recompute,
+    "bfloat16, split master": bfloat16,
+    "bfloat16, no master": bfloat16_alone,
+    "LoRA, rank 16": adapters,
 }
 SIDES = {
     "training": {
@@ -286,23 +270,27 @@ def process_memory(peak):
 def main():
     job = argparse.Namespace(**json.loads(sys.argv[1]))
     speed, before = matmul_speed(job), process_memory(False)
-    work, tokens, held = SIDES[job.table][job.side](job)
-    if job.device != "cpu":
+    work, tokens, holds = SIDES[job.table][job.side](job)
+
+    # The clock starts and stops when the GPU has done all that it was given.
+    on_gpu = job.device != "cpu"
+    if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
     started = time.perf_counter()
     result = work()
+    if on_gpu:
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    if job.device == "cpu":
-        peak = process_memory(True) - before
-    else:
-        peak = torch.cuda.max_memory_reserved()
+
+    peak = torch.cuda.max_memory_reserved() if on_gpu else process_memory(True) - before
     with torch.device("meta"):
         parameters = sum(weight.numel() for weight in Llama(SHAPES[job.shape]).parameters())
     operations = (2 if job.table == "decoding" else 6) * parameters * tokens
     used = operations / seconds / speed
     print(json.dumps({"rate": tokens / seconds, "seconds": seconds, "peak": peak, "used": used,
-                      "held": held, "result": result}))  # fmt: skip
+                      "held": holds, "result": result}))  # fmt: skip
 
 
 if __name__ == "__main__":

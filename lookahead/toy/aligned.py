@@ -8,6 +8,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import re
 
 import sentencepiece
@@ -66,6 +67,12 @@ TASK = Task(
 )
 
 
+def use_two_threads():
+    """Use two threads, as sums in another order give other numbers; OMP_NUM_THREADS goes first."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(2)
+
+
 def read_stages(folder):
     """Return {stage: pairs} of the world's files."""
     return {name: read_pairs(folder / f"{name}.jsonl", TASK) for name in STAGES}
@@ -117,13 +124,13 @@ def make_aligned_model(folder, args):
 def train_tokenizer(stages, vocab_size=VOCABULARY):
     """Return a byte-pair tokenizer of at most `vocab_size` pieces, trained on the pairs of stages.
 
-    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. With
-    the words of Llama-2's chat template among the texts, a prompt takes fewer tokens.
+    No normalisation and a piece for every byte: `decode(encode(text))` gives the text back. The
+    words of Llama-2's chat template stand among the texts so often that few pieces make them.
     """
     texts = [text for pairs in stages.values() for pair in pairs for text in pair[:2]]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=itertools.chain(texts, ["[INST] [/INST]"] * 100),
+        sentence_iterator=itertools.chain(texts, ["[INST] [/INST]"] * 3000),
         model_writer=model,
         model_type="bpe",
         vocab_size=vocab_size,
