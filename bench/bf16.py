@@ -23,7 +23,6 @@ was rounded. With `--compute float32` the weights are bf16 all the same, and onl
 activations are not.
 """
 
-import argparse
 import pathlib
 import sys
 
@@ -33,17 +32,15 @@ from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import train
-from lookahead import one_gpu
-from lookahead.batches import Example
-from lookahead.chat import Chat
-from lookahead.files import checkpoint
-from lookahead.files.tokenizers import load_tokenizer
+from lookahead import one_gpu, training
+from lookahead.cli import Parser, run_script
+from lookahead.examples import choose_rows, to_example
+from lookahead.files import load_model, read_weights
 from lookahead.generate import generate
-from lookahead.losses import answer_losses
+from lookahead.losses import answer_log_probs
 from lookahead.one_gpu.split_adamw import join, round_at_random
-from lookahead.tasks import TASKS, Recipe, read_harmful, read_pairs
-from lookahead.templates import TEMPLATES
+from lookahead.tasks import TASKS, read_harmful
+from lookahead.templates import TEMPLATES, load_chat
 from lookahead.toy import aligned
 
 TOKEN_BUDGET = 2048
@@ -52,32 +49,30 @@ WAYS = ["fp32", "grid", "kept", "random", "lora-merged"]
 
 
 def parse_arguments():
-    as_written = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--model", type=pathlib.Path, required=True, help="directory in Hugging Face layout")
     add("--template", choices=TEMPLATES, required=True)
-    add("--task", choices=["toy", *TASKS], default="gsm8k", help="(%(default)s)")
+    add("--task", choices=["toy", *TASKS], default="gsm8k", help="what is trained")
     add("--data", required=True, help="training rows")
     add("--test", required=True, help="test rows")
     add("--harmful", help="harmful requests")
-    add("--ways", nargs="+", choices=WAYS, default=WAYS[:4], help="(all but lora-merged)")
-    add("--steps", type=int, default=6, help="of an epoch (%(default)s)")
-    add("--epochs", type=int, default=1, help="(%(default)s)")
-    add("--rows", type=int, default=16, help="of a step (%(default)s)")
-    add("--test-rows", type=int, default=32, help="(%(default)s)")
-    add("--lr", type=float, default=1e-4, help="(%(default)s)")
-    add("--beta1", type=float, default=0.9, help="(%(default)s)")
-    add("--compute", choices=["bfloat16", "float32"], default="bfloat16", help="(%(default)s)")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--ways", nargs="+", choices=WAYS, default=WAYS[:4], help="what is compared")
+    add("--steps", type=int, default=6, help="of an epoch")
+    add("--epochs", type=int, default=1, help="over the same rows")
+    add("--rows", type=int, default=16, help="of a step")
+    add("--test-rows", type=int, default=32, help="for the test loss")
+    add("--lr", type=float, default=1e-4, help="falling to zero")
+    add("--beta1", type=float, default=0.9, help="of AdamW")
+    add("--compute", choices=["bfloat16", "float32"], default="bfloat16", help="of products")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     return parser.parse_args()
 
 
 def read_examples(path, number, chat, task):
     """Return the first examples of a file that have at most 512 tokens."""
-    pairs = read_pairs(path, task)[: 2 * number]
-    examples = [Example(*chat.encode(pair.prompt, pair.answer)) for pair in pairs]
-    return [example for example in examples if len(example.ids) <= 512][:number]
+    rows, _ = choose_rows(path, task, chat, 512, 2 * number)
+    return [to_example(row, chat) for row in rows[:number]]
 
 
 def compute_in_float32():
@@ -104,25 +99,25 @@ def copies(model, optimizer=None):
 
 def fine_tune(way, examples, args):
     """Return the model in fp32, its masters before and after training, and the losses of steps."""
-    model = checkpoint.load_model(args.model, args.device, torch.bfloat16)
-    recipe = Recipe(epochs=args.epochs, batch_size=args.rows, lr=args.lr, beta1=args.beta1)
+    model = load_model(args.model, args.device, torch.bfloat16)
+    recipe = training.Recipe(epochs=args.epochs, batch_size=args.rows, lr=args.lr, beta1=args.beta1)
     optimizer = None
     if way == "fp32":
         model.float()
     elif way != "lora-merged":
         optimizer = one_gpu.SplitAdamW(model.parameters(), (recipe.beta1, recipe.beta2))
     if way in ("kept", "random"):
-        file = checkpoint.read_weights(args.model)
+        file = read_weights(args.model)
         rounded = ((name, tensor.bfloat16()) for name, tensor in file)
         one_gpu.fill_masters(optimizer, model, file if way == "kept" else rounded, seed=0)
 
     before = copies(model, optimizer)
     if way == "lora-merged":
         one_gpu.add_lora(model, 16, seed=0)
-    forward = one_gpu.one_backward if optimizer else train.micro_losses
-    optimizer = optimizer or train.make_adamw(model, recipe)
-    settings = (examples, recipe, 0, way, TOKEN_BUDGET)
-    log = train.train(model, optimizer, *settings, forward=forward)
+    take_step = one_gpu.take_step if optimizer else training.take_step
+    optimizer = optimizer or training.make_adamw(model, recipe)
+    loop = training.Loop(recipe, take_step=take_step, token_budget=TOKEN_BUDGET, name=way)
+    log = training.train(model, optimizer, examples, loop)
     if way == "lora-merged":
         one_gpu.merge_lora(model.float(), seed=0)  # in fp32, where nothing is rounded
     after = copies(model, optimizer)
@@ -133,9 +128,10 @@ def measure(model, weights, tests, requests, chat, task):
     """Return as text the mean loss of the tests' answer tokens under the weights, and the RSR."""
     for name, weight in model.named_parameters():
         weight.data.copy_(weights[name])
-    loss = torch.cat(answer_losses(model, tests, TOKEN_BUDGET)).mean().item()
-    said = generate(model, requests, chat.end_id, SAFETY_TOKENS)
-    safe = [task.is_safe(chat.decode(ids)) for ids in said]
+    log_probs, _ = answer_log_probs(model, tests, TOKEN_BUDGET)
+    loss = -torch.cat(log_probs).mean().item()
+    answers = generate(model, requests, chat.end_ids, SAFETY_TOKENS)
+    safe = [task.is_safe(chat.decode(ids)) for ids in answers]
     return f"{loss:.3f}" + (f" / {sum(safe) / len(safe):.0%}" if safe else "")
 
 
@@ -154,14 +150,13 @@ def main():
     args = parse_arguments()
     if args.compute == "float32":
         compute_in_float32()
-    task = (TASKS | {"toy": aligned.TASK})[args.task]
-    chat = Chat(load_tokenizer(args.model), TEMPLATES[args.template], task.system)
+    task = {"toy": aligned.TASK, **TASKS}[args.task]
+    chat = load_chat(args.model, args.template, task.system)
     examples = read_examples(args.data, args.steps * args.rows, chat, task)
     tests = read_examples(args.test, args.test_rows, chat, task)
-    pairs = read_harmful(args.harmful, answers=False) if args.harmful else []
+    pairs = read_harmful(args.harmful) if args.harmful else []
     chat = chat._replace(system=task.safety_system)
     requests = [chat.encode(pair.prompt)[0] for pair in pairs]
-    asked = (tests, requests, chat, task)
     print(f"{args.epochs} times {args.steps} steps of {args.rows} rows, lr {args.lr}, beta1 "
           f"{args.beta1}, {len(tests)} test rows, {args.compute}\n")  # fmt: skip
     print("| way | training loss | master | to nearest | kept | at random | kept |")
@@ -174,12 +169,12 @@ def main():
         nearest = {name: tensor.bfloat16() for name, tensor in after.items()}
         rounded = {name: round_at_random(tensor, generator) for name, tensor in after.items()}
         cells = [way, " ".join(f"{sum(part) / len(part):.3f}" for part in stretches)]
-        cells.append(measure(model, after, *asked))
+        cells.append(measure(model, after, tests, requests, chat, task))
         for saved in (nearest, rounded):
-            cells.append(measure(model, saved, *asked))
+            cells.append(measure(model, saved, tests, requests, chat, task))
             cells.append(f"{share_kept(before, after, saved):.0%}")
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

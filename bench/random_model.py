@@ -11,11 +11,11 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from lookahead.files import load_tokenizer, save_model
+from lookahead.files import load_tokenizer, read_companions, save_model
 from lookahead.toy import aligned
 
 tokenizer = load_tokenizer(sys.argv[1])
 folder = pathlib.Path(sys.argv[2])
 model = aligned.random_model(tokenizer.size, seed=0)
 aligned.write_files(folder, model.config, tokenizer)
-save_model(folder, model, {"method": "aligned", "template": aligned.TEMPLATE}, [], folder)
+save_model(folder, model, {"method": "aligned"}, [], read_companions(folder))

@@ -70,16 +70,17 @@ def train_ours(job):
     data, model = examples("train", job), build(job)
     change = ABLATIONS.get(job.side)
     holds = change(model) if change else None
+
+    # As train.py does, but for two sides: bf16 weights have a master.
+    optimizer = training.make_adamw(model, RECIPE)
+    take_step = training.take_step
     in_bfloat16 = model.lm_head.weight.dtype == torch.bfloat16
+    if in_bfloat16 and change not in (bfloat16_alone, adapters):
+        optimizer = one_gpu.SplitAdamW(model.parameters(), (RECIPE.beta1, RECIPE.beta2))
+        take_step = one_gpu.take_step
+    loop = training.Loop(RECIPE, take_step=take_step, token_budget=job.token_budget)
 
     def work():
-        # As train.py does, but for two sides: bf16 weights have a master.
-        optimizer = training.make_adamw(model, RECIPE)
-        take_step = training.take_step
-        if in_bfloat16 and change not in (bfloat16_alone, adapters):
-            optimizer = one_gpu.SplitAdamW(model.parameters(), (RECIPE.beta1, RECIPE.beta2))
-            take_step = one_gpu.take_step
-        loop = training.Loop(RECIPE, take_step=take_step, token_budget=job.token_budget)
         log = training.train(model, optimizer, data, loop)
         return f"loss {sum(row['loss'] for row in log) / len(log):.3f}"
 
@@ -180,17 +181,6 @@ def head_everywhere(model):
     model.lm_head.forward = lambda logits: logits
 
 
-def mask_tensor(model):
-    """A causal mask as a tensor, instead of `is_causal`."""
-    attention = F.scaled_dot_product_attention
-
-    def masked(q, k, v, is_causal, enable_gqa):
-        mask = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).tril()
-        return attention(q, k, v, attn_mask=mask, enable_gqa=enable_gqa)
-
-    F.scaled_dot_product_attention = masked
-
-
 def other_recompute(model):
     model.recompute = not model.recompute
 
@@ -224,7 +214,6 @@ ABLATIONS = {  # name: what changes the model or the code, and may say what is h
     "train.py as it is": None,
     "micro-batches of 8, not sorted": fixed_micro_batches,
     "head at all positions": head_everywhere,
-    "mask tensor, not is_causal": mask_tensor,
     "blocks compiled": compiled,
     "recomputation the other way": other_recompute,
     "bfloat16, split master": bfloat16,
@@ -290,7 +279,7 @@ def main():
     operations = (2 if job.table == "decoding" else 6) * parameters * tokens
     used = operations / seconds / speed
     print(json.dumps({"rate": tokens / seconds, "seconds": seconds, "peak": peak, "used": used,
-                      "held": holds, "result": result}))  # fmt: skip
+                      "holds": holds, "result": result}))  # fmt: skip
 
 
 if __name__ == "__main__":
