@@ -129,7 +129,7 @@ def main():
     first = next(iter(runs.values()))
     task = find_task(first, args)
     if first["task"] == "toy":
-        toy.use_two_threads()
+        torch.set_num_threads(1)  # sums in one order, as in training
     data = read_data(args.folder, task, args)
     chat = load_chat(aligned, first["data"]["template"], task.system)
 

@@ -8,7 +8,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import re
 
 import sentencepiece
@@ -65,12 +64,6 @@ TASK = Task(
     safety_tokens=48,
     is_safe=gives_no_step,
 )
-
-
-def use_two_threads():
-    """Use two threads, as sums in another order give other numbers; OMP_NUM_THREADS goes first."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(2)
 
 
 def read_stages(folder):
