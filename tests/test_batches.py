@@ -44,8 +44,5 @@ def test_padding_on_the_right_needs_no_mask():
     """A row's logits do not depend on what is behind it."""
     model = tiny()
     tokens, _, _ = pad(examples(5))
-    for row, other, (ids, _, _) in zip(
-        model(tokens), model(tokens.where(tokens > 0, 9)), examples(5)
-    ):
-        torch.testing.assert_close(row[: len(ids)], model(torch.tensor([ids]))[0])
-        torch.testing.assert_close(row[: len(ids)], other[: len(ids)])
+    for logits, (ids, _, _) in zip(model(tokens), examples(5)):
+        torch.testing.assert_close(logits[: len(ids)], model(torch.tensor([ids]))[0])
