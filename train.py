@@ -79,6 +79,28 @@ def parse_arguments():
     return args
 
 
+def set_up(args):
+    """Return the task with its recipe, the aligned model's directory, its chat format, the rows."""
+    # The task with the paper's recipe, but for what options say.
+    task = TASKS[args.task]
+    given = {name: getattr(args, name) for name in RECIPE if getattr(args, name) is not None}
+    system = task.system if args.system is None else args.system
+    task = task._replace(system=system, recipe=task.recipe._replace(**given))
+
+    # The aligned model that every run starts from, and its chat format.
+    if args.task == "toy":
+        torch.set_num_threads(1)  # sums in one order: the same numbers on any number of cores
+    folder = pathlib.Path(args.out) / args.task
+    aligned = pathlib.Path(args.model) if args.model else toy.make_aligned_model(folder, args)
+    chat = load_chat(aligned, args.template, system)
+
+    # All methods train on the same rows.
+    path = args.data or folder / "data" / "train.jsonl"
+    context = files.read_config(aligned / "config.json").max_position_embeddings
+    longest = min(context, task.recipe.max_length)
+    return task, aligned, chat, choose_rows(path, task, chat, longest, args.limit)
+
+
 def load_aligned(aligned, args):
     """Return the aligned model; the memory of the model before it is freed first."""
     gc.collect()
@@ -133,43 +155,28 @@ def fine_tune(target, run, examples, aligned, companions, args):
 
 
 def main():
-    # The task with the paper's recipe, but for what options say.
+    # --show: what is trained on, and nothing is trained.
     args = parse_arguments()
-    task = TASKS[args.task]
-    given = {name: getattr(args, name) for name in RECIPE if getattr(args, name) is not None}
-    system = task.system if args.system is None else args.system
-    task = task._replace(system=system, recipe=task.recipe._replace(**given))
-
-    # The aligned model that every run starts from, and its chat format.
-    if args.task == "toy":
-        torch.set_num_threads(1)  # sums in one order: the same numbers on any number of cores
-    folder = pathlib.Path(args.out) / args.task
-    aligned = pathlib.Path(args.model) if args.model else toy.make_aligned_model(folder, args)
-    chat = load_chat(aligned, args.template, system)
-
-    # All methods train on the same rows.
-    path = args.data or folder / "data" / "train.jsonl"
-    context = files.read_config(aligned / "config.json").max_position_embeddings
-    longest = min(context, task.recipe.max_length)
-    rows, left_out = choose_rows(path, task, chat, longest, args.limit)
+    task, aligned, chat, rows = set_up(args)
     if args.show:
         for name in args.method:
             print(f"{name}:\n")
-            for example in prepare(name, rows[: args.show], chat, task, aligned, args)[0]:
+            for example in prepare(name, rows.pairs[: args.show], chat, task, aligned, args)[0]:
                 print(view(chat.tokenizer, example.ids, example.start), end="\n\n")
         return
 
     # Every run and every example is checked before the first run begins.
-    data = describe_data(rows, left_out, system, args.template, aligned)
+    folder = pathlib.Path(args.out) / args.task
+    data = describe_data(rows, task.system, args.template, aligned)
     plan = plan_runs(folder, args, task.recipe, data, aligned)
     companions = files.read_companions(aligned)
-    examples = {name: prepare(name, rows, chat, task, aligned, args) for name in plan}
+    examples = {name: prepare(name, rows.pairs, chat, task, aligned, args) for name in plan}
 
     # What runs, and then each run.
-    steps = task.recipe.epochs * math.ceil(len(rows) / task.recipe.batch_size)
-    parameters = files.count_parameters(aligned)
-    say(f"{parameters:,} parameters on {args.device} in {args.dtype}: {len(rows)} rows, "
-        f"{steps} steps of {task.recipe.batch_size}, lr {task.recipe.lr} falling to 0")  # fmt: skip
+    steps = task.recipe.epochs * math.ceil(len(rows.pairs) / task.recipe.batch_size)
+    say(f"{files.count_parameters(aligned):,} parameters on {args.device} in {args.dtype}: "
+        f"{len(rows.pairs)} rows, {steps} steps of {task.recipe.batch_size}, lr {task.recipe.lr} "
+        "falling to 0")  # fmt: skip
     for name, targets in plan.items():
         for target, run in targets.items():
             of_method, note = examples[name]

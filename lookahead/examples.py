@@ -5,6 +5,8 @@ on the same ones. Then a method's data, its preview, the ids, and what its loss 
 model.
 """
 
+import typing
+
 from lookahead.batches import Example
 from lookahead.cli import InputError, at, say
 from lookahead.methods import METHODS, apply_preview
@@ -23,16 +25,23 @@ def to_example(pair, chat):
         return Example(*chat.encode(pair.prompt, pair.answer, pair.system))
 
 
+class Rows(typing.NamedTuple):
+    pairs: list  # those that are trained on
+    left_out: int  # how many were too long
+
+
 def choose_rows(path, task, chat, longest, limit=None):
-    """Return the rows of a file whose plain examples have at most `longest` tokens, and how many
-    were left out; no answer is ever cut."""
+    """Return the Rows of a file: pairs whose plain examples have at most `longest` tokens.
+
+    No answer is ever cut. InputError where no row is short enough.
+    """
     pairs = [normalise(pair, chat.tokenizer) for pair in read_pairs(path, task)[:limit]]
-    rows = [pair for pair in pairs if len(to_example(pair, chat).ids) <= longest]
-    left_out = len(pairs) - len(rows)
-    say(f"{len(rows)} rows; {left_out} of over {longest} tokens are left out")
-    if not rows:
+    fitting = [pair for pair in pairs if len(to_example(pair, chat).ids) <= longest]
+    left_out = len(pairs) - len(fitting)
+    say(f"{len(fitting)} rows; {left_out} of over {longest} tokens are left out")
+    if not fitting:
         raise InputError(f"{path}: no row fits in {longest} tokens (--max-length, or context).")
-    return rows, left_out
+    return Rows(fitting, left_out)
 
 
 def make_examples(name, rows, chat, task, model, context, args):

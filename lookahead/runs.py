@@ -18,13 +18,13 @@ from lookahead.methods import METHODS, options_of
 SHARED = ("task", "recipe", "dtype", "data", "aligned_model")  # by all runs of a folder
 
 
-def describe_data(pairs, left_out, system, template, aligned):
+def describe_data(rows, system, template, aligned):
     """Return `data` of a run: the rows that are trained on, and from which model."""
-    texts = json.dumps([pair[:3] for pair in pairs]).encode()  # prompt, answer, system
+    texts = json.dumps([pair[:3] for pair in rows.pairs]).encode()  # prompt, answer, system
     return {
         "rows_sha256": hashlib.sha256(texts).hexdigest(),
-        "examples": len(pairs),
-        "left_out": left_out,
+        "examples": len(rows.pairs),
+        "left_out": rows.left_out,
         "system": system,
         "template": template,
         "aligned_model_sha256": weights_sha256(aligned),
