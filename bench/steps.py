@@ -1,0 +1,73 @@
+"""RSR and KL 1 over the steps of training: when do refusals go, and when does the first token move?
+
+    python bench/steps.py --every 10 -- --method vanilla real virtual
+    python bench/steps.py --harmful held-out.jsonl --every 4 -- --task gsm8k --data train.jsonl \\
+        --model DIR --template smollm2 --limit 96 --batch-size 8 --lr 5e-5
+
+Behind `--` stand the options of train.py. Each method is trained once, with the first order of the
+rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture.
+"""
+
+import argparse
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import train
+from lookahead.batches import Example
+from lookahead.generate import generate
+from lookahead.kl import kl_both_ways
+from lookahead.losses import answer_log_probs
+from lookahead.methods import METHODS, loss_of
+from lookahead.report.intervals import mean_score, ratio
+from lookahead.report.pictures import bar_chart
+from lookahead.tasks import read_harmful
+from lookahead.training import Loop, make_adamw
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--harmful", help="requests with answers (the toy world brings its own)")
+parser.add_argument("--every", type=int, default=10, help="steps (%(default)s)")
+parser.add_argument("--safety-tokens", type=int, default=48, help="of an answer (%(default)s)")
+place = sys.argv.index("--")
+watch = parser.parse_args(sys.argv[1:place])
+del sys.argv[1 : place + 1]
+args = train.parse_arguments()
+task, aligned, chat, rows = train.set_up(args)
+folder = pathlib.Path(args.out) / args.task
+
+# The harmful requests, and the first token of their answers.
+form = chat._replace(system=task.safety_system)
+pairs = read_harmful(watch.harmful or folder / "data" / "harmful.jsonl")
+examples = [Example(*form.encode(pair.prompt, pair.answer)) for pair in pairs]
+prompts = [example.ids[: example.start] for example in examples]
+openings = [Example(example.ids[: example.start + 1], example.start) for example in examples]
+
+rsr = {}
+kl_1 = {}
+for name in args.method:
+    of_method, _ = train.prepare(name, rows.pairs, chat, task, aligned, args)
+    model = train.load_aligned(aligned, args)
+    _, of_aligned = answer_log_probs(model, openings, args.token_budget, first=1)
+
+    def after_step(log, name=name, model=model, of_aligned=of_aligned):
+        step = len(log)
+        if step % watch.every:
+            return
+        answers = generate(model, prompts, chat.end_ids, watch.safety_tokens)
+        safe = mean_score([int(task.is_safe(chat.decode(ids))) for ids in answers])
+        _, tuned = answer_log_probs(model, openings, args.token_budget, first=1)
+        kls = [kl_both_ways(ours, theirs)[0].item() for ours, theirs in zip(tuned, of_aligned)]
+        kl = ratio(kls, [1] * len(kls))
+        rsr.setdefault(name, {})[step] = safe
+        kl_1.setdefault(name, {})[step] = kl
+        print(
+            f"{name:12} step {step:4}  RSR {safe['value']:.3f}  KL 1 {kl['value']:.3f}", flush=True
+        )
+
+    after_step([])
+    loss = loss_of(METHODS[name], vars(args))
+    loop = Loop(task.recipe, loss=loss, token_budget=args.token_budget, name=name)
+    train.train(model, make_adamw(model, task.recipe), of_method, loop, after_step=after_step)
+bar_chart(folder / "steps.svg", {"RSR by step of training": rsr, "KL 1, nats, by step": kl_1})
+print(f"{folder}/steps.svg")
