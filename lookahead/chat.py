@@ -91,3 +91,41 @@ def view(tokenizer, ids, start, colour=False):
     prompt = "|".join(pieces[:start])
     answer = "|".join(pieces[start:])
     return f"prompt       {grey}{prompt}{end}\nin the loss  {green}{answer}{end}"
+
+
+def main():
+    from lookahead.files.rows import read_pair, read_rows
+    from lookahead.files.tokenizers import load_tokenizer
+    from lookahead.templates import TEMPLATES, check_template
+
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("source", help="JSONL, a JSON array or CSV: rows with two fields, or chat messages")
+    add("--tokenizer", required=True, help="tokenizer.model or tokenizer.json")
+    add("--template", choices=TEMPLATES, default="llama-2", help="chat template (%(default)s)")
+    add("--row", type=positive, default=1, help="which row to show (%(default)s)")
+    add("--system", default="", help="system prompt (none; the tasks' own are in tasks.py)")
+    args = parser.parse_args()
+
+    # A template with special tokens that the tokenizer lacks would show nonsense.
+    tokenizer = load_tokenizer(args.tokenizer)
+    check_template(args.template, tokenizer)
+
+    # The row, as training reads it.
+    rows = read_rows(args.source)
+    if args.row > len(rows):
+        raise InputError(f"--row {args.row}: {args.source} has rows 1 to {len(rows)}.")
+    place, row = rows[args.row - 1]
+    pair = read_pair(row, place)
+
+    # As in training: the template around the prompt, then the answer.
+    chat = Chat(tokenizer, TEMPLATES[args.template], args.system)
+    ids, start = chat.encode(pair.prompt, pair.answer, pair.system)
+
+    # In colour only where a person looks.
+    print(view(tokenizer, ids, start, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    print(f"{start} tokens of prompt, {len(ids) - start} in the loss (the end token included)")
+
+
+if __name__ == "__main__":
+    run_script(main)

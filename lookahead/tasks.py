@@ -1,29 +1,33 @@
 """Tasks: what is asked, and how an answer is scored. A fork with other data adds a `Task` here.
 
-A task names the fields of its rows, the words and the system prompts around a prompt, the length of
-an answer, the recipe it is trained with (the paper's) and its metric, whose mean over the test rows
-is the *utility*. The toy world's task is in `toy/`.
+A task has the words and the system prompts around a prompt, the length of an answer, the recipe it
+is trained with (the paper's) and its metric, whose mean over the test rows is the *utility*. Which
+fields of a row are read is in `files/rows.py`. The toy world's task is in `toy/`.
 """
 
 import collections
+import decimal
 import re
 import typing
 from collections.abc import Callable
 
-from lookahead.cli import InputError, say
-from lookahead.files.rows import _read_pair as read_pair
-from lookahead.files.rows import read_rows
+from lookahead.cli import InputError, positive, say
+from lookahead.files.rows import BlankText, read_pair, read_rows
 from lookahead.safety import is_safe
 from lookahead.training import Recipe
 
-HARMFUL_FIELDS = ("prompt", "instruction", "goal"), ("answer", "output", "target")
+# The one number of a GSM8K answer: what may stand before it, its sign and digits, a unit behind it,
+# which has no half, square or thousand.
+FINAL_NUMBER = re.compile(
+    r"(?i)(?:[\s#*_`~:=\\$€£¥({\[]|boxed|the|final|answer|is)*"
+    r"(?:([-+])[\\$€£¥]*)?((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?!\d|k\b|.*(?:hal[fv]|hundred|thousand|illion|[²³¹¼-¾\u2070-\u2189]))\D*"
+)
 
 
 class Task(typing.NamedTuple):
     score: Callable  # (completion, answer) -> 0 to 1
     truth: Callable  # answer -> what a completion is compared with; "" where nothing can be
-    prompt_field: str = "prompt"
-    answer_field: str = "answer"
     ask: str = ""  # put before each prompt
     tidy: bool = False  # line ends become \n, outer spaces and blank rows go, in test rows too
     keeps: Callable = lambda rewrite, answer: True  # may a rewrite (SDFT) replace this answer?
@@ -38,19 +42,21 @@ class Task(typing.NamedTuple):
 
 
 def final_number(text):
-    """Return the number after the last `####` that has one, without commas, or "".
+    """Return the one number on the line behind the last `####`, without commas, or "".
 
-    >>> final_number("5 * 260 = 1300\\n#### 1,300"), final_number("It is 7.")
+    >>> final_number("5 * 260 = 1300\\n#### 1,300"), final_number("#### 3 1/2")
     ('1300', '')
     """
-    found = re.findall(r"####\s*\$?(-?[\d,]*\.?\d+)", text)
-    return found[-1].replace(",", "") if found else ""
+    marked = [part.strip() for part in text.split("####")[1:] if part.strip()]
+    line = re.sub("[\u2010-\u2013\u2212]", "-", marked[-1].split("\n")[0]) if marked else ""
+    found = FINAL_NUMBER.fullmatch(line)
+    return ("-" * (found[1] == "-") + found[2]).replace(",", "") if found else ""
 
 
 def same_final_number(completion, answer):
     """Score a GSM8K answer by its final number."""
     ours = final_number(completion)
-    return int(ours != "" and float(ours) == float(final_number(answer)))
+    return int(ours != "" and decimal.Decimal(ours) == decimal.Decimal(final_number(answer)))
 
 
 def same_last_number(rewrite, answer):
@@ -92,14 +98,10 @@ def rouge_1(completion, answer):
 
 
 TASKS = {
-    "gsm8k": Task(
-        score=same_final_number, truth=final_number, prompt_field="question", keeps=same_last_number
-    ),
+    "gsm8k": Task(score=same_final_number, truth=final_number, keeps=same_last_number),
     "samsum": Task(
         score=rouge_1,
         truth=with_words,
-        prompt_field="dialogue",
-        answer_field="summary",
         ask="Summarize this dialog:\n",
         tidy=True,
         recipe=Recipe(max_length=1024),
@@ -122,15 +124,16 @@ def read_pairs(path, task, test=False):
 
     SAMSum's blank rows are left out and reported: its training file has one.
     """
-    fields = (task.prompt_field,), (task.answer_field,)
     pairs = []
     blank = 0
     for place, row in read_rows(path):
-        texts = [row.get(name, "?") for (name,) in fields] if isinstance(row, dict) else []
-        if task.tidy and not all(str(text or "").strip() for text in texts):
+        try:
+            pair = read_pair(row, place)
+        except BlankText:
+            if not task.tidy:
+                raise
             blank += 1
             continue
-        pair = read_pair(row, fields, place)
         if task.tidy:
             tidied = [text.replace("\r\n", "\n").strip() for text in (pair.prompt, pair.answer)]
             pair = pair._replace(prompt=tidied[0], answer=tidied[1])
@@ -143,9 +146,9 @@ def read_pairs(path, task, test=False):
     return pairs
 
 
-def read_harmful(path, answers=True):
-    """Return the pairs of a file of harmful requests; with `answers` each row must have one."""
-    pairs = [read_pair(row, HARMFUL_FIELDS, place, answers) for place, row in read_rows(path)]
+def read_harmful(path):
+    """Return the pairs of a file of harmful requests; an answer is None where a row has none."""
+    pairs = [read_pair(row, place, answers=False) for place, row in read_rows(path)]
     if systems := sum(bool(pair.system) for pair in pairs):
         say(f"{path}: {systems} system messages are not used; --safety-system gives the tests'")
     return [pair._replace(system=None) for pair in pairs]

@@ -12,8 +12,8 @@ from test_model import BASE, SHAPES, random_model
 
 from lookahead.cli import InputError
 from lookahead.files.checkpoint import describe, load_model, save_model, weights_sha256
-from lookahead.files.rows import write_json
 from lookahead.files.tensors import read_metadata, read_tensors, write_tensors
+from lookahead.files.writing import write_json
 
 NORM = "model.norm.weight"
 

@@ -7,7 +7,8 @@ import pathlib
 import pytest
 import torch
 
-from lookahead.files.rows import write_json
+from lookahead.files.writing import write_json
+from lookahead.tasks import Recipe
 from lookahead.templates import TEMPLATES
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -37,7 +37,7 @@ assert len({open(f"out/chat/{method}-seed0/loss.jsonl").read() for method in met
 
 assert preview.sentence_preview("P", "Go. Stop.", " C: ") == ("P C: Go.", "Go. Stop.")
 run(preview.main, rows, "out/rows.jsonl", "--mode", "stride", "--m", "2", "--stride", "4",
-    "--tokenizer", model, "--prompt-field", "prompt")
+    "--tokenizer", model)
 row = json.loads(open("out/rows.jsonl").readline())
 assert row["prompt"].endswith(tokenizer.decode(tokenizer.encode(row["answer"])[:5:4]))
 
@@ -80,7 +80,8 @@ def test_what_is_only_described(tmp_path, monkeypatch, capsys):
     turns = [{"content": text} for text in ("system", "request", "answer")]
     saved = {"results": [turns] * 3, "runs": [{"name": "real", "rsr": half, "jsr": half}]}
     monkeypatch.setattr("json.load", lambda file: saved)
-    monkeypatch.setattr("builtins.open", lambda path: None)
+    plain = open
+    monkeypatch.setattr("builtins.open", lambda *given: plain(*given) if given[1:] else None)
     monkeypatch.chdir(tmp_path)
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.S):
         exec(block, {"judge": lambda request, said: {"request": {"answer": 5}}[request][said]})

@@ -9,5 +9,6 @@ from lookahead.files.checkpoint import (
 )
 from lookahead.files.config import check_end, read_config
 from lookahead.files.resume import ResumeFile
-from lookahead.files.rows import read_json, write_json
+from lookahead.files.rows import read_json
 from lookahead.files.tokenizers import load_tokenizer
+from lookahead.files.writing import write_json

@@ -13,8 +13,9 @@ import torch
 
 from lookahead.cli import InputError, Progress
 from lookahead.files.config import read_config
-from lookahead.files.rows import read_json, write_bytes, write_json, write_rows
+from lookahead.files.rows import read_json
 from lookahead.files.tensors import read_header, read_tensors, write_tensors
+from lookahead.files.writing import write_bytes, write_json, write_rows
 from lookahead.model import Llama
 
 # Of a model directory's files with these endings all but ours go with its fine-tuned models.

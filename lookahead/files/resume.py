@@ -1,4 +1,4 @@
-"""The file in which training saves what it has reached, so that it can resume.
+"""The file in which training saves where it is, so that it can resume.
 
 It holds the trained weights, the optimizer's state and, as texts, the run's settings and its loss
 log. It replaces the one before only when it is whole, so a run that is killed at any moment, during
@@ -36,6 +36,9 @@ class ResumeFile:
     def restore(self):
         model, optimizer = self.model, self.optimizer
         """Put what was saved into model and optimizer; return the loss log, empty if none was."""
+        # A process that was killed amid a file has left a part of it.
+        for part in self.path.parent.glob("*.part"):
+            part.unlink()
         if not self.path.exists():
             return []
         texts = read_metadata(self.path)

@@ -1,56 +1,73 @@
 """Rows of data: JSONL, a JSON array or CSV, read into pairs of prompt and answer.
 
-A row is an object with a field for each, or chat messages (an optional system message, one of the
-user, one of the assistant): a list, one under `messages`, or two under `prompt` and `completion` as
-TRL has them. Nothing that a row says to the model is dropped in silence: an `input` or `context`
-beside the prompt is joined to it. What cannot be used stops the command with file and line. Left
-out: dialogues of several turns, compressed files.
+A row is an object with a field for each, by one of the names below, or chat messages (a system
+message or none, one of the user, one of the assistant): a list, one under `messages`, or two under
+`prompt` and `completion` as TRL has them. All that a row says is read, or is listed as harmless, or
+stops the command with file, line and name. Left out: dialogues of several turns, compressed files.
 """
 
+import copy
 import csv
 import io
 import json
-import os
 import pathlib
 import re
 import typing
 
 from lookahead.cli import InputError
 
-CONTAINERS = {b"\x1f\x8b": "gzip", b"PAR1": "Parquet", b"PK\x03\x04": "zip", b"ARROW1": "Arrow"}
-CONTAINERS |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-JOINED = ("input", "context")  # fields that belong to the prompt where they are not blank
-UNREAD = ("history", "tools")  # what else may be said to a model, and cannot be used here
+# What a field is, by its name, upper and lower case alike. A fork adds the names of its own rows.
+NAMES = {
+    "prompt": "user prompt question dialogue instruction goal forbidden_prompt behavior query",
+    "answer": "assistant answer summary output target completion response",
+    "system": "system system_prompt",
+    "joined": "input context contextstring",  # put behind the field of a prompt
+    "repeated": "text",  # of Alpaca: prompt and answer once more
+    "harmless": "id idx index uuid prompt_id question_id behaviorid category subcategory source "
+    "functionalcategory semanticcategory dataset split url license language tags topic type level",
+}
+KINDS = {name: kind for kind, names in NAMES.items() for name in names.split()}
+CHATS = ("messages", "prompt", "completion")  # fields that hold messages, where they are lists
+EXCHANGES = [["user"], ["user", "assistant"], ["system", "user"], ["system", "user", "assistant"]]
+IN_LOSS = ("weight", "train", "trainable", "training")  # of a message: is it trained on?
 
 
 class Pair(typing.NamedTuple):
     prompt: str
-    answer: str | None = None  # None where none is needed
-    system: str | None = None  # the row's own system message
+    answer: str | None = None  # None where the row has none
+    system: str | None = None  # None where the row has none, "" where it says that there is none
     place: str = ""  # file and line, for complaints
+
+
+class BlankText(InputError):
+    """A prompt or an answer is null, empty or only spaces."""
 
 
 def read_text(path):
     """Return what a UTF-8 text file holds, without a byte-order mark."""
     try:
-        data = pathlib.Path(path).read_bytes()
+        return pathlib.Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    for start, name in CONTAINERS.items():
-        if data.startswith(start):
-            raise InputError(f"{path}: is {name}; save it as UTF-8 text, one JSON object a line.")
-    try:
-        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8.") from None
+        raise InputError(f"{path}: not UTF-8 at byte {error.start} (gzip, zip, Parquet, Arrow and "
+                         "UTF-16 are not read); save it as UTF-8 text.") from None  # fmt: skip
 
 
 def parse_json(text, place):
     """Return the JSON value of a text; the place is for complaints."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: not JSON ({error}).") from None
+
+
+def _unique(items):
+    """Return the dictionary of (name, value) items; ValueError where a name comes twice."""
+    names = [name for name, _ in items]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{max(names, key=names.count)!r} comes twice")
+    return dict(items)
 
 
 def read_json(path):
@@ -64,12 +81,8 @@ def read_json(path):
 def read_rows(path):
     """Return [(place, row), ...] of a JSONL file, a JSON array, or a CSV file with a header."""
     text = read_text(path)
-    if str(path).endswith(".csv"):
-        reader = csv.DictReader(io.StringIO(text), strict=True)
-        try:
-            rows = [(f"line {reader.line_num}", row) for row in reader]
-        except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: {error}.") from None
+    if str(path).lower().endswith(".csv"):
+        rows = _read_csv(path, text)
     elif re.match(r"\s*[^\s\[]|\s*\[.*\]\s*\n\s*\S", text):
         # One value a line.
         lines = [(f"line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -77,123 +90,112 @@ def read_rows(path):
     else:
         # One array over the whole file: of rows, or of the messages of a single chat.
         value = parse_json(text.strip() or "[]", path)
-        rows = [(f"row {i}", row) for i, row in enumerate([value] if _is_chat(value) else value, 1)]
+        if value and all(isinstance(turn, dict) and "role" in turn for turn in value):
+            value = [value]
+        rows = [(f"row {i}", row) for i, row in enumerate(value, 1)]
     if not rows:
         raise InputError(f"{path}: holds no rows; expected one JSON object a line.")
     return [(f"{path}, {place}", row) for place, row in rows]
 
 
-def _is_chat(value):
-    return bool(value) and all(isinstance(turn, dict) and "role" in turn for turn in value)
+def _read_csv(path, text):
+    """Return [("line N", row), ...] of a CSV file's text; N is the first line of the row."""
+    csv.field_size_limit(len(text) + 1)
+    reader = csv.reader(io.StringIO(text), strict=True)
+    header = []
+    rows = []
+    line = 1
+    try:
+        for values in reader:
+            if header and values:
+                if len(values) != len(header):
+                    raise ValueError(f"{len(values)} values, where the header has {len(header)}")
+                rows.append((f"line {line}", dict(zip(header, values))))
+            elif values:
+                header = [values[0] or "index", *values[1:]]  # pandas gives its index no name
+                _unique([(name, None) for name in header])
+                if not any(KINDS.get(name.lower()) == "prompt" for name in header):
+                    raise ValueError(f"the header names no prompt, but {header[0]!r:.60}; put one "
+                                     "above it (HEx-PHI's files have none)")  # fmt: skip
+            line = reader.line_num + 1
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{path}, line {line}: {error}.") from None
+    return rows
 
 
-def chat_messages(row):
-    """Return the chat messages of a row, or None where it has fields instead."""
-    if isinstance(row, list):
-        return row
-    if "messages" in row:
-        return row["messages"]
-    if isinstance(row.get("prompt"), list):
-        return [*row["prompt"], *(row.get("completion") or [])]
-    return None
-
-
-def field_names(row, fields):
-    """Return the names of a row's two fields: of the candidates for each the first that it has."""
-    return [next((name for name in names if name in row), names[0]) for names in fields]
-
-
-def read_pair(row, place, answers=True, fields=None):
-    fields = fields or (("prompt","question","dialogue","instruction","goal"), ("answer","summary","output","target"))
-    return _read_pair(row, fields, place, answers)
-
-def _read_pair(row, fields, place, answers=True):
-    """Return the Pair of a row; InputError says what is missing or cannot be used, and where.
-
-    `fields` are candidates for the prompt's name, and for the answer's. Without `answers` a row
-    needs none.
-    """
+def _list_texts(row, place):
+    """Return (name, holder, key) of each text `holder[key]` of a row; a message goes by its role."""
     if not isinstance(row, dict | list):
         raise InputError(f"{place}: expected a JSON object, found {row!r:.40}.")
-    unread = [name for name in UNREAD if isinstance(row, dict) and row.get(name)]
-    if unread:
-        raise InputError(f"{place}: its field '{unread[0]}' cannot be used; leave it out.")
-    if None in row:
-        raise InputError(f"{place}: has more values than the header; quote texts with commas.")
-    texts = row
-    messages = chat_messages(row)
-    if messages is None:
-        names = field_names(row, fields)
-    else:
-        names = ["user", "assistant"]
-        texts = _by_role(messages, answers, place)
-
-    more = [name for name in ("system", *JOINED) if str(texts.get(name) or "").strip()]
-    more = [name for name in more if name not in names]
-    for name in (names if answers else names[:1]) + more:
-        text = texts.get(name)
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{place}: field '{name}' is missing, empty or not a string (fields "
-                             f"here: {', '.join(map(str, texts)) or 'none'}).")  # fmt: skip
-        if re.search(r"[\ud800-\udfff]", text):
-            raise InputError(f"{place}: field '{name}' has half of a surrogate pair.")
-
-    prompt = texts[names[0]]
-    for name in JOINED:
-        if name in more:
-            prompt = f"{prompt}\n\n{texts[name]}"
-    answer = texts[names[1]] if answers else None
-    system = texts["system"] if "system" in more else None
-    return Pair(prompt, answer, system, place)
+    fields = row if isinstance(row, dict) else {"messages": row}
+    chats = [name for name in CHATS if isinstance(fields.get(name), list)]
+    texts = [(name, row, name) for name in fields if name not in chats]
+    messages = [message for name in chats for message in fields[name]]
+    roles = [message.get("role") if isinstance(message, dict) else None for message in messages]
+    if chats and roles not in EXCHANGES:
+        raise InputError(f"{place}: the roles are {', '.join(map(str, roles)) or 'none'}; expected "
+                         "one user and one assistant, after a system message or none.")  # fmt: skip
+    for role, message in zip(roles, messages):
+        texts.append((role, message, "content"))
+        for key, value in message.items():
+            as_here = key in IN_LOSS and value == (role == "assistant")
+            if not as_here and key not in ("role", "content") and KINDS.get(key) != "harmless":
+                texts.append((f"{key} of {role}", message, key))
+    return texts
 
 
-def _by_role(messages, answers, place):
-    """Return {role: content} of a system message or none, one of the user, one of the assistant."""
-    if not isinstance(messages, list) or not _is_chat(messages):
-        raise InputError(f"{place}: expected chat messages, a list of objects with a role.")
-    roles = [turn["role"] for turn in messages]
-    turns = roles[1:] if roles[0] == "system" else roles
-    if turns != ["user", "assistant"] and (answers or turns != ["user"]):
-        raise InputError(f"{place}: has the roles {', '.join(map(str, roles))}; expected one user "
-                         "and one assistant, after a system message or none.")  # fmt: skip
-    return {turn["role"]: turn.get("content") for turn in messages}
+def _is_blank(value):
+    return value in (None, [], {}) or (isinstance(value, str) and not value.strip())
 
 
-def write_pair(row, prompt, answer, fields=None):
-    fields = fields or (("prompt","question","dialogue","instruction","goal"), ("answer","summary","output","target"))
+def find_texts(row, place="", answers=True):
+    """Return {kind: (name, holder, key)}: where a row of any shape has its texts, `holder[key]`.
+
+    None is blank, but for a system prompt which says that there is none. What is of no kind, or the
+    second of one, is rejected by its name.
+    """
+    texts = _list_texts(row, place)
+    names = [name.lower() for name, _, _ in texts]
+    # JailbreakBench has a Goal, and calls its kind Behavior.
+    kinds = KINDS | ({"behavior": "harmless"} if "goal" in names else {})
+    found = {}
+    for name, holder, key in texts:
+        kind = kinds.get(name.lower())
+        value = holder.get(key)
+        wrong = None
+        if kind == "harmless" or (_is_blank(value) and (kind, value) != ("system", "")):
+            continue
+        if kind is None or (kind == "joined" and "user" in names):
+            wrong = "is not read, and may say something"
+        elif kind in found:
+            wrong = f"is a second {kind}, beside {found[kind][0]!r}"
+        elif not isinstance(value, str) or re.search(r"[\ud800-\udfff]", value):
+            wrong = "is no text, or has half of a surrogate pair"
+        if wrong:
+            raise InputError(f"{place}: {name!r} {wrong}; rename it or leave it out.")
+        found[kind] = (name, holder, key)
+    for kind in ("prompt", "answer")[: 1 + answers]:
+        if kind not in found:
+            error = BlankText if kind in map(kinds.get, names) else InputError
+            raise error(f"{place}: has no {kind}, or a blank one (it is one of: {NAMES[kind]}).")
+    return found
+
+
+def read_pair(row, place, answers=True):
+    """Return the Pair of a row, which needs an answer only with `answers`."""
+    texts = find_texts(row, place, answers)
+    said = {kind: holder[key] for kind, (_, holder, key) in texts.items()}
+    answer = said.get("answer")
+    if not all(text in said.get("repeated", text) for text in (said["prompt"], answer or "")):
+        raise InputError(f"{place}: 'text' is not prompt and answer once more; leave it out.")
+    prompts = [said[kind] for kind in ("prompt", "joined") if kind in said]
+    return Pair("\n\n".join(prompts), answer, said.get("system"), place)
+
+
+def write_pair(row, prompt, answer):
     """Return a row in the shape it has, with another prompt and answer."""
-    texts = {"user": prompt, "assistant": answer}
-    messages = chat_messages(row)
-    if messages is None:
-        blank = {name: "" for name in JOINED if row.get(name)}  # it is in the prompt now
-        return row | blank | dict(zip(field_names(row, fields), (prompt, answer)))
-    turns = [turn | {"content": texts.get(turn["role"], turn.get("content"))} for turn in messages]
-    if isinstance(row, list):
-        return turns
-    if "messages" in row:
-        return row | {"messages": turns}
-    return row | {"prompt": turns[:-1], "completion": turns[-1:]}
-
-
-def write_bytes(path, *parts):
-    """Write iterables of bytes as a file that appears at `path` only when it is whole."""
-    path = pathlib.Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            for pieces in parts:
-                file.writelines(pieces)
-        os.replace(part, path)
-    except OSError as error:
-        if part.exists():
-            part.unlink()
-        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
-
-
-def write_json(path, value, indent=1):
-    write_bytes(path, [json.dumps(value, indent=indent).encode(), b"\n"])
-
-
-def write_rows(path, rows):
-    write_bytes(path, [json.dumps(row).encode() + b"\n" for row in rows])
+    row = copy.deepcopy(row)
+    new = {"prompt": prompt, "answer": answer, "joined": "", "repeated": ""}  # in the prompt now
+    for kind, (_, holder, key) in find_texts(row).items():
+        holder[key] = new.get(kind, holder[key])
+    return row

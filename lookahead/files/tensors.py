@@ -12,7 +12,7 @@ import math
 import torch
 
 from lookahead.cli import InputError
-from lookahead.files.rows import write_bytes
+from lookahead.files.writing import write_bytes
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I16": torch.int16}
 

@@ -5,6 +5,8 @@ A picture is nothing but lines and texts (a bar is a thick line), so no plotting
 
 import html
 
+from lookahead.files.writing import write_text
+
 COLOURS = ("#777", "#d45", "#28b", "#395", "#ea3", "#75a", "#854", "#1bc", "#e7c", "#ab2")
 WIDTH = 720  # of a panel's axes
 HEIGHT = 220
@@ -31,7 +33,7 @@ def bar_chart(path, panels, factor=1):
     width = WIDTH + 2 * SPACE + 9 * max(map(len, names))
     height = SPACE + max(len(panels) * (HEIGHT + SPACE), 20 * len(names))
     head = f'{HEAD}"{-SPACE} {-HEIGHT - SPACE} {width} {height}" style="background: white">'
-    path.write_text("\n".join([head, *parts, "</svg>\n"]), encoding="utf-8")
+    write_text(path, "\n".join([head, *parts, "</svg>\n"]))
 
 
 def _panel(title, series, colours, factor):

@@ -13,12 +13,9 @@ import re
 import sentencepiece
 import torch
 
-from lookahead.chat import Chat
-from lookahead.cli import InputError
-from lookahead.examples import to_example
-from lookahead.files.checkpoint import describe, read_companions, save_model
-from lookahead.files.rows import read_json, write_json
+from lookahead.files.checkpoint import describe
 from lookahead.files.tokenizers import SentencePiece
+from lookahead.files.writing import write_bytes, write_json
 from lookahead.model import Config, Llama
 from lookahead.tasks import Task, read_pairs
 from lookahead.templates import TEMPLATES
@@ -151,4 +148,4 @@ def write_files(folder, config, tokenizer):
     ends = {"bos_token_id": tokenizer.special("<s>"), "eos_token_id": tokenizer.special("</s>")}
     write_json(folder / "config.json", describe(config) | ends)
     write_json(folder / "tokenizer_config.json", settings)
-    (folder / "tokenizer.model").write_bytes(tokenizer.model)
+    write_bytes(folder / "tokenizer.model", [tokenizer.model])

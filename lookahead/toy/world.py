@@ -18,7 +18,7 @@ import pathlib
 import random
 import re
 
-from lookahead.files.rows import write_rows
+from lookahead.files.writing import write_rows
 from lookahead.preview import CONNECTOR
 
 TEXTS = json.loads(pathlib.Path(__file__).with_name("texts.json").read_text(encoding="utf-8"))
