@@ -7,19 +7,26 @@ import pytest
 
 from lookahead.cli import InputError
 from lookahead.files.rows import read_pair, read_rows, write_pair
-from lookahead.tasks import HARMFUL_FIELDS as FIELDS
 
 TURNS = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant", "tool")]
 SYSTEM, USER, ANSWER, TOOL = TURNS
 ANSWER["content"] = A = " a\0 \u2028\x85🙂"  # used as it is
 ROW = {"prompt": "u", "answer": A}
 SHAPES = {
-    "fields": ROW | {"category": 3},
-    "instruction": {"instruction": "u", "input": "", "output": A, "user": "x"},
-    "goal": {"goal": "u", "target": A, "system": "s"},
+    "gsm8k": {"question": "u", "answer": A},
+    "samsum": {"id": 1, "dialogue": "u", "summary": A},
+    "advbench": {"goal": "u", "target": A},
+    "jailbreakbench": {"Index": 0, "Goal": "u", "Target": A, "Behavior": "b", "Category": "c"},
+    "alpaca": {"instruction": "u", "input": "", "output": A, "text": f"### u\n### {A}"},
+    "dolly": {"instruction": "u", "context": None, "response": A, "category": "open"},
+    "openorca": {"id": "x", "system_prompt": "s", "question": "u", "response": A},
+    "blank": {"prompt": "u", "question": None, "answer": A, "output": "", "system": None},
     "list": [USER, ANSWER],
-    "messages": {"messages": [SYSTEM, USER, ANSWER], "id": 7},
+    "messages": {"messages": [SYSTEM, USER, ANSWER], "id": 7, "tools": [], "functions": None},
+    "beside": {"system": "s", "messages": [USER | {"weight": 0}, ANSWER | {"weight": 1.0}]},
+    "openai": [USER, ANSWER | {"refusal": None, "annotations": [], "tool_calls": None}],
     "trl": {"prompt": [SYSTEM, USER], "completion": [ANSWER]},
+    "trl texts": {"prompt": "u", "completion": A},
 }
 
 
@@ -33,8 +40,7 @@ def read(tmp_path):
         if content is not None:
             content = content.encode() if isinstance(content, str) else content
             (tmp_path / name).write_bytes(content)
-        rows = read_rows(tmp_path / name)
-        return [read_pair(row, FIELDS, place, answers) for place, row in rows]
+        return [read_pair(row, place, answers) for place, row in read_rows(tmp_path / name)]
 
     return call
 
@@ -46,30 +52,53 @@ def test_a_shape_of_rows_is_read_and_written(shape, read):
     lines = "{0}\r\n\r\n {0}\n".format(json.dumps(row, ensure_ascii=False))
     for text in (array, json.dumps([row] * 2, indent=2), "\n " + array, "\ufeff" + lines, lines):
         pairs = read(text)
-        assert [pair[:3] for pair in pairs] == [("u", A, "s" if "system" in array else None)] * 2
+        assert [pair[:3] for pair in pairs] == [("u", A, "s" if '"s"' in array else None)] * 2
     assert pairs[1].place.endswith("rows.jsonl, line 3") and read(array)[1].place.endswith("row 2")
-    new = write_pair(row, FIELDS, "new u", "new answer")
+    new = write_pair(row, "new u", "new answer")
     (pair,) = read(row)  # one row, or one chat, in one line
     assert read(new) == [pair._replace(prompt="new u", answer="new answer")]
-    assert write_pair(new, FIELDS, "u", A) == row
+    if shape != "alpaca":
+        assert write_pair(new, "u", A) == row == SHAPES[shape]
+    assert "### u" not in json.dumps(new)  # not beside the new ones
 
 
 def test_csv(read):
-    pairs = read('goal,target\n"u, or\n""u""?",a\n\nu,a\n', "x.csv")
+    pairs = read('Goal,target\n"u, or\n""u""?",a\n\nu,a\n', "x.CSV")
     assert [pair[:2] for pair in pairs] == [('u, or\n"u"?', "a"), ("u", "a")]
-    assert pairs[1].place.endswith("x.csv, line 5")
-    for line, words in (("write, please,a", "has more values than"), ("u", "field 'target'")):
-        with pytest.raises(InputError, match=f"x.csv, line 3: {words}"):
-            read("goal,target\nu,a\n" + line, "x.csv")
+    assert pairs[0].place.endswith("line 2") and pairs[1].place.endswith("x.CSV, line 5")
+    assert read(",goal,target\n0,u,a\n", "x.csv")[0][:2] == ("u", "a")  # pandas' index
+    assert len(read("prompt,answer\nu," + "x" * 200_000, "x.csv")[0].answer) == 200_000
 
 
-@pytest.mark.parametrize("name", ["input", "context"])
+@pytest.mark.parametrize("text, words", [
+    ("goal,target\nu,a\nwrite, please,a", "line 3: 3 values, where the header has 2"),
+    ("goal,target\nu,a\nu", "line 3: 1 values, where the header has 2"),
+    ("goal,target,\nu,a,more\n", "line 2: '' is not read"),
+    ("goal,target,target\nu,a,b\n", "line 1: 'target' comes twice"),
+    ("goal,target,Target\nu,a,b\n", "line 2: 'Target' is a second answer, beside 'target'"),
+    ("Do x.\nDo y.\n", "line 1: the header names no prompt, but 'Do x.'"),  # HEx-PHI
+    ('goal,target\nu,a\n\nu,"say "yes""\n', "line 4: ',' expected"),
+    ('goal,target\nu,"a\nb"\nu,"open\nu,a\nu,a\n', "line 4: unexpected end"),
+])  # fmt: skip
+def test_a_fault_of_a_csv_file_names_its_line(text, words, read):
+    with pytest.raises(InputError, match=f"x.csv, {re.escape(words)}"):
+        read(text, "x.csv")
+
+
+@pytest.mark.parametrize("name", ["input", "context", "ContextString"])
 def test_what_belongs_to_the_prompt_is_joined_to_it(name, read):
     row = {"instruction": "u", name: "more", "output": "a"}
     assert read(row)[0][:2] == ("u\n\nmore", "a") and read(row | {name: " "})[0].prompt == "u"
-    new = write_pair(row, FIELDS, "u\n\nmore, previewed", "a")
+    new = write_pair(row, "u\n\nmore, previewed", "a")
     assert read(new)[0].prompt == "u\n\nmore, previewed"  # not joined twice
-    assert read_pair(row, ((name,), ("output",)), "x").prompt == "more"
+
+
+@pytest.mark.parametrize("row, system", [
+    ([SYSTEM | {"content": ""}, USER, ANSWER], ""), (ROW | {"System": ""}, ""), (ROW, None),
+    ([SYSTEM | {"content": None}, USER, ANSWER], None), (ROW | {"system": None}, None),
+])  # fmt: skip
+def test_an_empty_system_message_says_that_there_is_none(row, system, read):
+    assert read(row)[0].system == system
 
 
 GOOD = json.dumps(ROW)
@@ -77,10 +106,12 @@ GOOD = json.dumps(ROW)
 
 @pytest.mark.parametrize("content, words", [
     (None, "cannot be read .No such file"), ("", "holds no rows"), ("\n [] ", "holds no rows"),
-    (GOOD.encode() + b"\xff", "not UTF-8 at byte 62"), (GOOD.encode("utf-16"), "is UTF-16"),
-    (b"\x1f\x8b\x08", "is gzip"), (b"PAR1\x15", "is Parquet"), (b"PK\x03\x04", "is zip"),
+    (GOOD.encode() + b"\xff", "not UTF-8 at byte 62"), (GOOD.encode("utf-16"), "UTF-16"),
+    (b"\x1f\x8b\x08", "gzip"), (b"PAR1\x15", "not JSON"), (b"PK\x03\x04\xff", "zip"),
     (GOOD + "\n" + GOOD[:-9], "line 2: not JSON"), ("[" + GOOD, ": not JSON"),
     ("[" * 10**5, "not JSON"), ('{"prompt": ' + "1" * 5000 + "}", "not JSON"),
+    ('{"prompt": "u", "answer": "a", "answer": "b"}', "line 1: not JSON .'answer' comes twice"),
+    ('[[{"role": "user", "content": "u", "content": "v"}]]', "'content' comes twice"),
     ("null", "1: expected a JSON object, found None"), ("[7]", "row 1: expected a JSON object"),
 ])  # fmt: skip
 def test_files_that_are_rejected(content, words, read):
@@ -89,28 +120,51 @@ def test_files_that_are_rejected(content, words, read):
     assert "\n" not in str(error.value)
 
 
-MISSING = "is missing, empty or not a string"
+UNREAD = "is not read, and may say something"
 
 
 @pytest.mark.parametrize("row, words", [
-    *[(ROW | {"answer": text}, f"field 'answer' {MISSING} (fields here: prompt, answer)")
-      for text in (None, 3, ["a"], {}, "", " \n")],
-    ({"prompt": "u"}, f"field 'answer' {MISSING}"), ({"q": "u"}, f"field 'prompt' {MISSING}"),
-    (ROW | {"prompt": "u\ud83d"}, "field 'prompt' has half of a surrogate pair"),
-    ({"goal": "u", "input": ["more"], "target": "a"}, "field 'input'"), (7, "expected a JSON"),
-    *[(row, "expected chat messages") for row in
-      ([], [USER, "x"], {"messages": "u"}, {"prompt": [USER], "completion": "a"})],
-    *[(turns, "has the roles " + ", ".join(turn["role"] for turn in turns)) for turns in
-      ([ANSWER, USER], [ANSWER, USER, ANSWER], [USER, ANSWER] * 2, [USER, SYSTEM, ANSWER], [USER],
+    # Something is missing, or is no text.
+    *[(ROW | {"answer": text}, "has no answer, or a blank one") for text in (None, "", " \n", [])],
+    ({"prompt": "u"}, "has no answer"), ({}, "has no prompt"), ({"answer": "a"}, "has no prompt"),
+    *[(ROW | {"answer": value}, "'answer' is no text") for value in (3, ["a"], {"b": 1}, False)],
+    ([USER, ANSWER | {"content": None}], "has no answer"), ([USER], "has no answer"),
+    ([SYSTEM | {"content": [{"text": "s"}]}, USER, ANSWER], "'system' is no text"),
+    (ROW | {"prompt": "u\ud83d"}, "'prompt' is no text, or has half of a surrogate pair"),
+    # Two may be meant.
+    (ROW | {"Prompt": "v"}, "'Prompt' is a second prompt, beside 'prompt'"),
+    (ROW | {"output": "v"}, "'output' is a second answer, beside 'answer'"),
+    (ROW | {"input": "v", "context": "w"}, "'context' is a second joined"),
+    ({"prompt": "u", "messages": [USER, ANSWER]}, "'user' is a second prompt, beside 'prompt'"),
+    ({"system": "", "messages": [SYSTEM, USER, ANSWER]}, "'system' is a second system"),
+    # Nothing says what to do with it.
+    *[(ROW | {name: "x"}, f"'{name}' {UNREAD}") for name in
+      ("history", "tools", "documents", "reasoning", "rejected", "conversations", "weight")],
+    (ROW | {"train": False}, "'train'"), (ROW | {"images": ["x"]}, "'images'"),
+    *[({"messages": [USER, ANSWER], name: "x"}, f"'{name}' {UNREAD}") for name in
+      ("input", "context", "documents", "functions")],
+    *[([USER, ANSWER | {name: value}], f"'{name} of assistant' {UNREAD}") for name, value in
+      {"weight": 0, "train": False, "trainable": 0.0, "reasoning_content": "x", "thinking": "x",
+       "tool_calls": [{}], "function_call": {"name": "x"}, "name": "Ann", "context": "x"}.items()],
+    ([USER | {"images": ["x"]}, ANSWER], "'images of user'"),
+    (ROW | {"text": "u"}, "'text' is not prompt and answer once more"),
+    ({"id": 1, "conversations": [{"from": "human", "value": "u"}]}, "'conversations'"),
+    # No exchange.
+    (7, "expected a JSON object"), ({"messages": "u"}, "'messages' is not read"),
+    *[(turns, "the roles are ") for turns in
+      ([], [USER, "x"], {"messages": []}, {"prompt": ["u"], "completion": [ANSWER]},
+       [ANSWER, USER], [ANSWER, USER, ANSWER], [USER, ANSWER] * 2, [USER, SYSTEM, ANSWER],
        [SYSTEM], [USER, TOOL, ANSWER], [TOOL | {"role": "developer"}, USER, ANSWER])],
-    ([USER, ANSWER | {"content": None}], "field 'assistant'"),
-    ([SYSTEM | {"content": [{"text": "s"}]}, USER, ANSWER], "field 'system'"),
+    ({"prompt": [USER], "completion": 5}, "'completion' is no text"),
 ])  # fmt: skip
 def test_rows_that_are_rejected(row, words, read):
     with pytest.raises(InputError, match=f"rows.jsonl, line 2: {re.escape(words)}"):
         read(GOOD + "\n" + json.dumps(row))
 
 
-def test_a_harmful_request_needs_no_answer_where_none_is_used(read):
-    for row in (ROW | {"answer": 3}, [USER], {"messages": [SYSTEM, USER]}, {"prompt": [USER]}):
+def test_a_harmful_request_needs_no_answer(read):
+    for row in ([USER], {"messages": [SYSTEM, USER]}, {"prompt": [USER]}, ROW | {"answer": " "}):
         assert read(row, answers=False)[0][:2] == ("u", None)
+    assert read(ROW, answers=False)[0].answer == A
+    with pytest.raises(InputError, match="'answer' is no text"):
+        read(ROW | {"answer": 3}, answers=False)

@@ -38,7 +38,7 @@ class ResumeFile:
         """Put what was saved into model and optimizer; return the loss log, empty if none was."""
         # A process that was killed amid a file has left a part of it.
         for part in self.path.parent.glob("*.part"):
-            part.unlink()
+            part.unlink(missing_ok=True)
         if not self.path.exists():
             return []
         texts = read_metadata(self.path)

@@ -124,7 +124,7 @@ def _read_csv(path, text):
 
 
 def _list_texts(row, place):
-    """Return (name, holder, key) of each text `holder[key]` of a row; a message goes by its role."""
+    """Return (name, holder, key) of each `holder[key]` of a row; a message goes by its role."""
     if not isinstance(row, dict | list):
         raise InputError(f"{place}: expected a JSON object, found {row!r:.40}.")
     fields = row if isinstance(row, dict) else {"messages": row}

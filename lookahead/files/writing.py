@@ -15,9 +15,9 @@ from lookahead.cli import InputError
 
 def write_bytes(path, *parts):
     """Write iterables of bytes, one after another, as the file at `path`."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"{path}: cannot be written (it is no regular file).")
     target = pathlib.Path(os.path.realpath(path))
+    if os.path.lexists(target) and not target.is_file():
+        raise InputError(f"{path}: cannot be written (it is no regular file).")
     part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
