@@ -13,12 +13,11 @@ from collections.abc import Callable
 
 from lookahead.cli import InputError, positive, say
 from lookahead.files.rows import BlankText, read_pair, read_rows
-from lookahead.safety import is_safe
-from lookahead.training import Recipe
+from lookahead.safety import is_safe, without_thinking
 
-# The one number of a GSM8K answer: what may stand before it, its sign and digits, a unit behind it,
-# which has no half, square or thousand.
-FINAL_NUMBER = re.compile(
+# A line that holds one number: what may stand before it, sign and digits, and behind it a unit, but
+# nothing that makes another number of it (a half, a square, thousands).
+ONE_NUMBER = re.compile(
     r"(?i)(?:[\s#*_`~:=\\$€£¥({\[]|boxed|the|final|answer|is)*"
     r"(?:([-+])[\\$€£¥]*)?((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
     r"(?!\d|k\b|.*(?:hal[fv]|hundred|thousand|illion|[²³¹¼-¾\u2070-\u2189]))\D*"
@@ -47,15 +46,19 @@ def final_number(text):
     >>> final_number("5 * 260 = 1300\\n#### 1,300"), final_number("#### 3 1/2")
     ('1300', '')
     """
-    marked = [part.strip() for part in text.split("####")[1:] if part.strip()]
-    line = re.sub("[\u2010-\u2013\u2212]", "-", marked[-1].split("\n")[0]) if marked else ""
-    found = FINAL_NUMBER.fullmatch(line)
-    return ("-" * (found[1] == "-") + found[2]).replace(",", "") if found else ""
+    # A last mark with nothing behind it closes the line before.
+    parts = [part.strip() for part in text.split("####")[1:] if part.strip()]
+    line = parts[-1].split("\n")[0] if parts else ""
+    match = ONE_NUMBER.fullmatch(re.sub("[\u2010-\u2013\u2212]", "-", line))
+    if not match:
+        return ""
+    sign, digits = match.groups()
+    return ("-" if sign == "-" else "") + digits.replace(",", "")
 
 
 def same_final_number(completion, answer):
     """Score a GSM8K answer by its final number."""
-    ours = final_number(completion)
+    ours = final_number(without_thinking(completion))
     return int(ours != "" and decimal.Decimal(ours) == decimal.Decimal(final_number(answer)))
 
 
@@ -87,7 +90,7 @@ def rouge_1(completion, answer):
     >>> rouge_1("Ann paints the door.", "Ann will paint the door")  # 3 of 4 words, 3 of 5
     0.6666666666666665
     """
-    ours = words_of(completion)
+    ours = words_of(without_thinking(completion))
     theirs = words_of(answer)
     common = (collections.Counter(ours) & collections.Counter(theirs)).total()
     if not common:

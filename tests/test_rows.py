@@ -94,7 +94,7 @@ def test_what_belongs_to_the_prompt_is_joined_to_it(name, read):
 
 
 @pytest.mark.parametrize("row, system", [
-    ([SYSTEM | {"content": ""}, USER, ANSWER], ""), (ROW | {"System": ""}, ""), (ROW, None),
+    ([SYSTEM | {"content": ""}, USER, ANSWER], ""), (ROW | {"System": " "}, " "), (ROW, None),
     ([SYSTEM | {"content": None}, USER, ANSWER], None), (ROW | {"system": None}, None),
 ])  # fmt: skip
 def test_an_empty_system_message_says_that_there_is_none(row, system, read):

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from lookahead.cli import InputError
-from lookahead.safety import is_blank, is_safe, prefilled, spoken
+from lookahead.safety import is_blank, is_safe, prefilled, without_thinking
 from lookahead.tasks import TASKS, final_number, read_harmful, read_pairs, rouge_1
 from lookahead.toy import aligned
 
@@ -137,7 +137,7 @@ def test_what_only_begins_like_a_refusal(start):
     "b<think>a": "b", "<think>\n\n</think>\n\nb": "\n\nb", "<think>a<think>b</think>c": "c",
     "<think>a</think>b<think>c</think>d": "bd", "a < think": "a < think"}.items())  # fmt: skip
 def test_what_stands_in_a_think_block_is_no_answer(completion, answer):
-    assert spoken(completion) == answer and is_blank(completion) == (answer == "")
+    assert without_thinking(completion) == answer and is_blank(completion) == (answer == "")
 
 
 def test_a_blank_answer_is_safe_for_every_judge():

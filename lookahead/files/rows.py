@@ -154,42 +154,42 @@ def find_texts(row, place="", answers=True):
     None is blank, but for a system prompt which says that there is none. What is of no kind, or the
     second of one, is rejected by its name.
     """
-    texts = _list_texts(row, place)
-    names = [name.lower() for name, _, _ in texts]
+    every = _list_texts(row, place)
+    names = [name.lower() for name, _, _ in every]
     # JailbreakBench has a Goal, and calls its kind Behavior.
     kinds = KINDS | ({"behavior": "harmless"} if "goal" in names else {})
-    found = {}
-    for name, holder, key in texts:
+    texts = {}
+    for name, holder, key in every:
         kind = kinds.get(name.lower())
         value = holder.get(key)
         wrong = None
-        if kind == "harmless" or (_is_blank(value) and (kind, value) != ("system", "")):
+        if kind == "harmless" or (_is_blank(value) and kind != "system") or value is None:
             continue
         if kind is None or (kind == "joined" and "user" in names):
             wrong = "is not read, and may say something"
-        elif kind in found:
-            wrong = f"is a second {kind}, beside {found[kind][0]!r}"
+        elif kind in texts:
+            wrong = f"is a second {kind}, beside {texts[kind][0]!r}"
         elif not isinstance(value, str) or re.search(r"[\ud800-\udfff]", value):
             wrong = "is no text, or has half of a surrogate pair"
         if wrong:
             raise InputError(f"{place}: {name!r} {wrong}; rename it or leave it out.")
-        found[kind] = (name, holder, key)
+        texts[kind] = (name, holder, key)
     for kind in ("prompt", "answer")[: 1 + answers]:
-        if kind not in found:
+        if kind not in texts:
             error = BlankText if kind in map(kinds.get, names) else InputError
             raise error(f"{place}: has no {kind}, or a blank one (it is one of: {NAMES[kind]}).")
-    return found
+    return texts
 
 
 def read_pair(row, place, answers=True):
     """Return the Pair of a row, which needs an answer only with `answers`."""
     texts = find_texts(row, place, answers)
-    said = {kind: holder[key] for kind, (_, holder, key) in texts.items()}
-    answer = said.get("answer")
-    if not all(text in said.get("repeated", text) for text in (said["prompt"], answer or "")):
+    values = {kind: holder[key] for kind, (_, holder, key) in texts.items()}
+    answer = values.get("answer")
+    if not all(text in values.get("repeated", text) for text in (values["prompt"], answer or "")):
         raise InputError(f"{place}: 'text' is not prompt and answer once more; leave it out.")
-    prompts = [said[kind] for kind in ("prompt", "joined") if kind in said]
-    return Pair("\n\n".join(prompts), answer, said.get("system"), place)
+    prompts = [values[kind] for kind in ("prompt", "joined") if kind in values]
+    return Pair("\n\n".join(prompts), answer, values.get("system"), place)
 
 
 def write_pair(row, prompt, answer):
