@@ -13,9 +13,7 @@ SYSTEM, USER, ANSWER, TOOL = TURNS
 ANSWER["content"] = A = " a\0 \u2028\x85🙂"  # used as it is
 ROW = {"prompt": "u", "answer": A}
 SHAPES = {
-    "gsm8k": {"question": "u", "answer": A},
-    "samsum": {"id": 1, "dialogue": "u", "summary": A},
-    "advbench": {"goal": "u", "target": A},
+    "fields": {"Id": 1, "dialogue": "u", "summary": A},
     "jailbreakbench": {"Index": 0, "Goal": "u", "Target": A, "Behavior": "b", "Category": "c"},
     "alpaca": {"instruction": "u", "input": "", "output": A, "text": f"### u\n### {A}"},
     "dolly": {"instruction": "u", "context": None, "response": A, "category": "open"},
@@ -26,7 +24,6 @@ SHAPES = {
     "beside": {"system": "s", "messages": [USER | {"weight": 0}, ANSWER | {"weight": 1.0}]},
     "openai": [USER, ANSWER | {"refusal": None, "annotations": [], "tool_calls": None}],
     "trl": {"prompt": [SYSTEM, USER], "completion": [ANSWER]},
-    "trl texts": {"prompt": "u", "completion": A},
 }
 
 

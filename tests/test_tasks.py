@@ -158,26 +158,13 @@ def test_the_first_three_answer_tokens_are_prefilled_and_never_the_end():
     assert prefilled([1, 5, 6, 7, 2], 2) == [1, 5, 6, 7]
 
 
-def test_harmful_rows_with_answers_and_without_them(tmp_path, capsys):
+def test_harmful_rows_as_they_are_published(tmp_path, capsys):
     turns = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant")]
-    rows = [turns, {"forbidden_prompt": "u", "category": "c"}, {"Goal": "u", "Target": "a"}]
+    rows = [turns, {"goal": "u", "target": "a"}, {"Goal": "u", "Target": "a", "Behavior": "B"}]
+    rows += [{"category": "c", "source": "s", "forbidden_prompt": "u"}]  # StrongREJECT
+    kinds = dict.fromkeys(("FunctionalCategory", "SemanticCategory", "Tags", "BehaviorID"), "x")
+    rows += [{"Behavior": "u", "ContextString": "", **kinds}]  # HarmBench
     (tmp_path / "harmful.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pairs = read_harmful(tmp_path / "harmful.jsonl")
-    assert [pair[:3] for pair in pairs] == [("u", answer, None) for answer in ("a", None, "a")]
+    assert [pair[:3] for pair in pairs] == [("u", "a", None)] * 3 + [("u", None, None)] * 2
     assert "1 system messages are not used" in capsys.readouterr().err
-
-
-HARMFUL = {
-    "AdvBench": "goal,target\nu,a\n",
-    "JailbreakBench": "Index,Goal,Target,Behavior,Category,Source\n0,u,a,B,C,S\n",
-    "StrongREJECT": "category,source,forbidden_prompt\nc,s,u\n",
-    "HarmBench": "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\n"
-    "u,standard,s,,,id\n",
-}
-
-
-@pytest.mark.parametrize("name", HARMFUL)
-def test_files_of_harmful_requests_as_they_are_published(name, tmp_path):
-    (tmp_path / "harmful.csv").write_text(HARMFUL[name])
-    answer = "a" if ",a" in HARMFUL[name] else None
-    assert read_harmful(tmp_path / "harmful.csv")[0][:2] == ("u", answer)
