@@ -34,9 +34,8 @@ def parse_arguments():
     add = parser.add_argument
     add("folder", nargs="?", type=pathlib.Path, default="out/toy", help="OUT/TASK of train.py")
     add("--data", help="the task's test rows (the toy world brings its own)")
-    add("--harmful", help="harmful requests, for RSR (default: those of --harmful-answers)")
-    add("--harmful-answers", help="the same with answers, for JSR and KL: rows with `prompt` and "
-        "`answer`, `instruction` and `output`, `goal` and `target`, or chat messages")  # fmt: skip
+    add("--harmful", help="harmful requests, for RSR; those with answers serve JSR and KL too")
+    add("--harmful-answers", help="requests with answers, where those of JSR and KL differ")
     add("--limit", type=positive, metavar="N", help="use only the first N rows of each file")
 
     # The system prompts that the models are tested under.
@@ -78,10 +77,10 @@ def read_data(folder, task, args):
 
     # RSR needs requests, JSR and KL need answers to them.
     tests = read_pairs(test_path, task, test=True) if test_path else []
-    harmful = read_harmful(answers_path) if answers_path else []
-    harmful_pairs = [pair for pair in harmful if pair.answer]
-    requests = read_harmful(args.harmful) if args.harmful else harmful
-    data = {"utility": tests, "safety": requests, "jailbreak": harmful_pairs}
+    harmful = read_harmful(harmful_path) if harmful_path else []
+    answers = read_harmful(answers_path) if answers_path else []
+    answers = [pair for pair in answers if pair.answer is not None]
+    data = {"utility": tests, "safety": harmful, "jailbreak": answers}
     return {kind: pairs[: args.limit] for kind, pairs in data.items()}
 
 

@@ -135,7 +135,9 @@ def fine_tune(target, run, examples, aligned, companions, args):
 
     # The loop; an interrupted run goes on behind the last step that was saved.
     saved = files.ResumeFile(target, run, model, optimizer, args.save_every)
-    log = saved.restore() if args.resume else []
+    if not args.resume:
+        saved.path.unlink(missing_ok=True)
+    log = saved.restore()
     loss = loss_of(METHODS[run["method"]], vars(args))
     loop = Loop(recipe, run["seed"], loss, step, args.token_budget, target.name)
     log = train(model, optimizer, examples, loop, log, after_step=saved.save)

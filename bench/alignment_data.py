@@ -48,7 +48,7 @@ args = parser.parse_args()
 
 # Which requests are held out, and how each other one is refused, depends on this seed alone.
 draw = random.Random(0)
-harmful = read_harmful(args.harmful)
+harmful = read_harmful(args.harmful, answers=True)
 draw.shuffle(harmful)
 held_out = harmful[: args.held_out]
 refusals = [(pair.prompt, draw.choice(REFUSALS)) for pair in harmful[args.held_out :]]
@@ -56,7 +56,7 @@ refusals = [(pair.prompt, draw.choice(REFUSALS)) for pair in harmful[args.held_o
 # The model's own answers; one that does not end in time is not taken.
 chat = Chat(load_tokenizer(args.model), TEMPLATES[args.template], TASKS["chat"].system)
 model = checkpoint.load_model(args.model, dtype=torch.float32)
-prompts = [pair.prompt for pair in read_harmful(args.harmless)]
+prompts = [pair.prompt for pair in read_harmful(args.harmless, answers=False)]
 asked = [chat.encode(prompt)[0] for prompt in prompts]
 answers = []
 for prompt, ids in zip(prompts, generate(model, asked, chat.end_id, args.tokens, 64, "answers")):

@@ -9,7 +9,8 @@ The method is data, so any trainer will do: the text is that of `train.py`.
 from lookahead.cli import InputError, Parser, at, run_script, say
 from lookahead.examples import normalise
 from lookahead.files import load_tokenizer
-from lookahead.files.rows import read_pair, read_rows, write_pair, write_rows
+from lookahead.files.rows import read_pair, read_rows, write_pair
+from lookahead.files.writing import write_rows
 from lookahead.methods import METHODS, add_method_options, apply_preview
 
 MODES = [name for name, method in METHODS.items() if method.preview]

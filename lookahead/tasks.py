@@ -11,9 +11,10 @@ import re
 import typing
 from collections.abc import Callable
 
-from lookahead.cli import InputError, positive, say
+from lookahead.cli import InputError, say
 from lookahead.files.rows import BlankText, read_pair, read_rows
 from lookahead.safety import is_safe, without_thinking
+from lookahead.training import Recipe
 
 # A line that holds one number: what may stand before it, sign and digits, and behind it a unit, but
 # nothing that makes another number of it (a half, a square, thousands).
@@ -112,14 +113,6 @@ TASKS = {
     ),
     "chat": Task(score=rouge_1, truth=with_words),
 }
-
-
-def with_options(task, args):
-    """Return the task with those of its fields, and of its recipe's, that options give."""
-    given = {name: value for name, value in vars(args).items() if value is not None}
-    recipe = {name: given[name] for name in Recipe._fields if name in given}
-    fields = {name: given[name] for name in Task._fields if name in given}
-    return task._replace(**fields, recipe=task.recipe._replace(**recipe))
 
 
 def read_pairs(path, task, test=False):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lookahead.cli import run_script
-from lookahead.files import save_model
+from lookahead.files import read_companions, save_model
 from lookahead.files.tokenizers import load_tokenizer
 from lookahead.files.writing import write_rows
 from lookahead.model import Config, Llama

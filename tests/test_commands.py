@@ -16,11 +16,10 @@ import train
 from lookahead import __main__ as previews
 from lookahead import chat, losses, preview, talk, training
 from lookahead.batches import Example, pad, shuffled_batches
-from lookahead.files.rows import read_json
+from lookahead.files.rows import Pair, read_json
 from lookahead.files.writing import write_rows
-from lookahead.losses import answer_losses
-from lookahead.report.tables import summarise
-from lookahead.tasks import TASKS, Recipe, with_options
+from lookahead.methods import METHODS, Method
+from lookahead.report import score
 from lookahead.templates import TEMPLATES
 from lookahead.training import Loop, Recipe, make_adamw
 
@@ -285,7 +284,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(dtype, options, complaint, monk
 MISTAKES = [
     (train.main, "--method magic", "invalid choice: 'magic'"),
     (train.main, "--device abacus", "argument --device: 'abacus' is no device of this machine"),
-    (train.main, "--m 0", "line 1: m is 0"),
+    (train.main, "--method real --name m0 --m 0", "line 1: m is 0"),
     (train.main, "--m 2", "real-seed0/run.json: was made with m 6"),
     (train.main, "--prefix=", "line 1: the prefix is blank"),
     (train.main, "--name x", "give one --method"),

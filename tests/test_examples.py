@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from lookahead.files.writing import write_json
-from lookahead.tasks import Recipe
 from lookahead.templates import TEMPLATES
 
 ROOT = pathlib.Path(__file__).parents[1]

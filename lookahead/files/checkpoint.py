@@ -26,9 +26,11 @@ OURS = ("config.json", "run.json")
 def read_companions(aligned_model):
     return aligned_model
 
+
 def count_parameters(f):
-    with torch.device('meta'):
-        return sum(w.numel() for w in Llama(read_config(f / 'config.json')).parameters())
+    with torch.device("meta"):
+        return sum(w.numel() for w in Llama(read_config(f / "config.json")).parameters())
+
 
 def save_model(folder, model, run, log, aligned_model):
     """Write a model directory; `run` (a dictionary) says how it was made, `log` its losses.

@@ -21,20 +21,18 @@ class ResumeFile:
         self.optimizer = optimizer
 
     def save(self, log):
-        model, optimizer = self.model, self.optimizer
         """Save, if it is time for it: `log` has a row for each step."""
         if not self.every or len(log) % self.every:
             return
         tensors = {}
-        for name, weight in model.named_parameters():
+        for name, weight in self.model.named_parameters():
             if weight.requires_grad:
                 tensors[name] = weight
-                for key, value in optimizer.state[weight].items():
+                for key, value in self.optimizer.state[weight].items():
                     tensors[f"{name} {key}"] = value
         write_tensors(self.path, tensors, {"run": json.dumps(self.run), "log": json.dumps(log)})
 
     def restore(self):
-        model, optimizer = self.model, self.optimizer
         """Put what was saved into model and optimizer; return the loss log, empty if none was."""
         # A process that was killed amid a file has left a part of it.
         for part in self.path.parent.glob("*.part"):
@@ -44,12 +42,12 @@ class ResumeFile:
         texts = read_metadata(self.path)
         if json.loads(texts["run"]) != self.run:
             raise InputError(f"{self.path}: another run was interrupted here; remove it.")
-        weights = dict(model.named_parameters())
+        weights = dict(self.model.named_parameters())
         for name, tensor in read_tensors(self.path):
             name, _, key = name.partition(" ")
             weight = weights[name]
             if key:
-                optimizer.state[weight][key] = tensor.to(weight.device)
+                self.optimizer.state[weight][key] = tensor.to(weight.device)
             else:
                 weight.data.copy_(tensor)
         return json.loads(texts["log"])

@@ -10,7 +10,6 @@ import json
 import textwrap
 
 from lookahead.files.writing import write_json, write_text
-from lookahead.report.intervals import compare
 from lookahead.report.pictures import bar_chart
 from lookahead.report.tables import (
     CURVES,

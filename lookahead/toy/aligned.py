@@ -13,7 +13,11 @@ import re
 import sentencepiece
 import torch
 
-from lookahead.files.checkpoint import describe
+from lookahead.chat import Chat
+from lookahead.cli import InputError
+from lookahead.examples import to_example
+from lookahead.files.checkpoint import describe, read_companions, save_model
+from lookahead.files.rows import read_json
 from lookahead.files.tokenizers import SentencePiece
 from lookahead.files.writing import write_bytes, write_json
 from lookahead.model import Config, Llama
