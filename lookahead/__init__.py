@@ -11,22 +11,27 @@ The idea, in this order; each chapter needs only earlier ones:
     chat.py        2. text to token ids, and where the answer begins
     batches.py     3. examples to padded micro-batches
     model.py       4. the transformer
-    losses.py      5. cross-entropy on the answer tokens
-    kl.py          6. how far the first answer tokens moved
+    losses.py      5. cross-entropy on the answer tokens; log-probabilities of given answers
+    training.py    6. the loop
     generate.py    7. batched greedy decoding
-    safety.py      8. RSR and JSR
-    train.py       9. fine-tuning: rows, preview, ids, loop, model directory
-    evaluate.py   10. every run against the aligned model it started from
+    kl.py          8. how far the first answer tokens moved
+    safety.py      9. RSR and JSR
+    methods.py    10. what is compared: a preview, a loss, a source of data, a line each
+
+    train.py       options, rows, aligned model; for each run: examples, training, directory
+    evaluate.py    each run against the aligned model it started from
 
 Around it, to be opened when needed:
 
+    talk.py        the same request to every model of a folder
+    examples.py    from the rows of a file to what a method trains on
     tasks.py       what is asked, and how an answer is scored
     templates.py   the chat formats of models
-    runs.py        the settings of a run, and which runs may be compared
-    cli.py         one-sentence errors, progress
+    runs.py        the settings of a run, and which runs share a folder
+    cli.py         one-sentence errors, options of the machine, progress
     files/         rows of data, tokenizers, safetensors, model directories
-    toy/           the toy world: its texts, and the small chat model made from them
+    toy/           the toy world: its texts, its judge, and the small chat model made from them
     baselines/     constrained SFT, SDFT
     one_gpu/       AdamW over bf16 weights, LoRA
-    report/        intervals, tables, pictures
+    report/        scores, intervals, tables, pictures
 """

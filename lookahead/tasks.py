@@ -19,7 +19,7 @@ from lookahead.training import Recipe
 # A line that holds one number: what may stand before it, sign and digits, and behind it a unit, but
 # nothing that makes another number of it (a half, a square, thousands).
 ONE_NUMBER = re.compile(
-    r"(?i)(?:[\s#*_`~:=\\$€£¥({\[]|boxed|the|final|answer|is)*"
+    r"(?i)(?:[\s#*_`~:=\\$€£¥({\[]|boxed|text|usd?|the|final|answer|is)*"
     r"(?:([-+])[\\$€£¥]*)?((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
     r"(?!\d|k\b|.*(?:hal[fv]|hundred|thousand|illion|[²³¹¼-¾\u2070-\u2189]))\D*"
 )
