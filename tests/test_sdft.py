@@ -7,7 +7,6 @@ from lookahead.chat import Chat
 from lookahead.files.rows import Pair
 from lookahead.tasks import TASKS
 from lookahead.templates import TEMPLATES
-from lookahead.training import Recipe
 
 
 def test_which_rewrites_are_used():
@@ -19,10 +18,11 @@ def test_which_rewrites_are_used():
 
 
 def test_rewrites_replace_answers(tokenizer, monkeypatch, capsys):
-    rows = [Pair(f"What is {i} * 7?", "Hello. #### 42", "Be kind.", "line 1") for i in range(5)]
-    rows.append(Pair("Hello " * 400, "no room #### 42"))
+    rows = [Pair(f"What is {i} * 7?", "Hello. #### 42", "Be kind.", "line 1") for i in range(4)]
+    rows += [rows[0]._replace(prompt="Hello. " * 20), Pair("Hello " * 400, "no room #### 42")]
     # The first is used; another number, not finished, blank, too long to train on.
-    rewrites = ["It is 42.", "It is 41.", "It is 42. " * 40, " ", "Well. It is 42."]
+    rewrites = ["It is 42.", "It is 41.", "It is 42. " * 40, " ", "It is 42."]
+    unfinished = "It is 42. It is 42. It is 42."  # short enough, and ends in 42
 
     def speak(model, prompts, end_ids, limit, batch_size, name):
         requests = [tokenizer.decode(ids) for ids in prompts]
@@ -35,9 +35,9 @@ def test_rewrites_replace_answers(tokenizer, monkeypatch, capsys):
     model = tiny(tokenizer.size)
     model.config = model.config._replace(max_position_embeddings=400)
     chat = Chat(tokenizer, TEMPLATES["llama-2"])
-    ids, _ = chat.encode(rows[0].prompt, rewrites[0], "Be kind.")
-    limit = len(tokenizer.encode("It is 42. " * 3 + "It is 42."))  # cut there, it still ends in 42
-    task = TASKS["gsm8k"]._replace(max_new_tokens=limit, recipe=Recipe(max_length=len(ids)))
+    ids, start = chat.encode(rows[2].prompt, unfinished, "Be kind.")
+    recipe = TASKS["gsm8k"].recipe._replace(max_length=len(ids))
+    task = TASKS["gsm8k"]._replace(max_new_tokens=len(ids) - start - 1, recipe=recipe)
     result, note = rewrite_answers(rows, model, chat, task, 1024)
     assert result == [rows[0]._replace(answer="It is 42."), *rows[1:]]
     assert note == {"rewritten": 1 / 6} and "16.7% of the answers" in capsys.readouterr().err
