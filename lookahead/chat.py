@@ -3,12 +3,15 @@
 One function, `Chat.encode`, serves training and generation, so a generation prompt is exactly a
 training prompt. Special tokens enter as ids and never as text: a template is cut at them before any
 prompt is put into it, so nothing a user writes can forge them. Prompt and answer are encoded
-separately, so that it is known where the answer begins. `python -m lookahead.chat` shows an example
-as the model sees it. Left out: dialogues of several turns.
+separately, so that it is known where the answer begins. Left out: dialogues of several turns.
 """
 
+import os
 import re
+import sys
 import typing
+
+from lookahead.cli import InputError
 
 # What enters as an id where a template has it; all else there is text (Zephyr's <|user|> too).
 SPECIAL = re.compile(r"(</?s>|</?think>|<\|im_start\|>|<\|im_end\|>|<\|begin_of_text\|>"
@@ -23,6 +26,7 @@ class Template(typing.NamedTuple):
     user: str
     end: str  # ends the answer: it is in the loss, and decoding stops at it
     default_system: str = ""  # what the model's own template says where there is none
+    trims: bool = False  # whether it takes outer white space off all texts
 
     @property
     def continues(self):
@@ -36,20 +40,24 @@ class Chat(typing.NamedTuple):
     tokenizer: object
     template: Template
     system: str = ""
-
-    @property
-    def end_ids(self):
-        return (self.end_id,)
+    listed_ends: tuple = ()  # the ids at which the model's directory ends a turn
 
     @property
     def end_id(self):
+        """The id that ends an answer in training."""
         return self.tokenizer.special(self.template.end)
+
+    @property
+    def end_ids(self):
+        """All ids at which decoding stops, a set."""
+        return {self.end_id, *self.listed_ends}
 
     def encode(self, prompt, answer=None, system=None):
         """Return (ids, start): prompt and answer as one list of ids, the answer from `start` on.
 
         The answer ends with the template's end token. Without an answer the ids are the prompt to
-        generate from. `system` is a row's own system prompt, instead of the chat's.
+        generate from. `system` is a row's own system prompt, instead of the chat's; "" is an empty
+        one, which models' own templates write out as a system block without text.
 
         >>> chat = Chat(tokenizer, TEMPLATES["llama-2"])
         >>> ids, start = chat.encode("Hi.", "Hello.")
@@ -58,12 +66,15 @@ class Chat(typing.NamedTuple):
         >>> ids[0] == tokenizer.special("<s>"), ids[-1] == tokenizer.special("</s>")
         (True, True)
         """
-        # A row's own system prompt replaces the chat's; without both, the model's default.
-        system = self.system if system is None else system
-        system = system or self.template.default_system
+        # A row's own system prompt replaces the chat's; without both, the model's default or none.
+        template = self.template
+        if system is None:
+            system = self.system or template.default_system or None
+        if template.trims:
+            prompt, answer, system = (text and text.strip() for text in (prompt, answer, system))
 
         # Cut the template at its special tokens; what lies between them is text.
-        text = self.template.begin + (self.template.system if system else "") + self.template.user
+        text = template.begin + ("" if system is None else template.system) + template.user
         ids = []
         for piece in SPECIAL.split(text):
             if SPECIAL.fullmatch(piece):
@@ -74,7 +85,11 @@ class Chat(typing.NamedTuple):
 
         # The answer is encoded by itself: its ids decode to the whole answer.
         if answer is not None:
-            ids += self.tokenizer.encode(answer, self.template.continues)
+            if "<think>" in template.user:
+                answer = answer.lstrip("\n")
+                if re.search("</?think>", answer):
+                    raise InputError("an answer with a think block needs --template chatml.")
+            ids += self.tokenizer.encode(answer, template.continues)
             ids.append(self.end_id)
         return ids, start
 
@@ -83,8 +98,9 @@ class Chat(typing.NamedTuple):
         return self.tokenizer.decode(ids, self.template.continues)
 
 
-def view(tokenizer, ids, start, colour=False):
+def view(tokenizer, ids, start):
     """Return the prompt's tokens and those in the loss as text, with bars between them."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     grey, green, end = ("\033[90m", "\033[32m", "\033[0m") if colour else ("", "", "")
     # Tokens keep their spaces, so that it shows where they begin.
     pieces = [tokenizer.piece(i) for i in ids]

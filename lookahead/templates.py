@@ -1,12 +1,19 @@
 """The chat formats of models, by name. A fork adds its chat model here.
 
-Each is the model's own Jinja template written out for one exchange (chat.py). Which one a model was
-trained with cannot be told from its files with certainty, so it is asked for and checked against
-the tokenizer: each special token of the template must be one of the tokenizer, and the other way.
+Each is the model's own Jinja template written out for one exchange (chat.py); `llama-2` is the code
+of the paper, which takes no white space off a text, as the official one does (`strip`). Which one a
+model was trained with cannot be told from its files with certainty, so it is asked for and checked
+against the tokenizer and the directory (`load_chat`). docs/models.md says which is for which model.
 """
 
-from lookahead.chat import SPECIAL, Template
+import pathlib
+import re
+
+from lookahead.chat import SPECIAL, Chat, Template
 from lookahead.cli import InputError
+from lookahead.files.config import check_end, read_fields, reject_adapter
+from lookahead.files.rows import read_text
+from lookahead.files.tokenizers import load_tokenizer
 
 CHATML = Template("", "<|im_start|>system\n{system}<|im_end|>\n",
                   "<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
@@ -15,7 +22,7 @@ LLAMA_3 = Template("<|begin_of_text|>",
                    "<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>",
                    "<|start_header_id|>user<|end_header_id|>\n\n{user}<|eot_id|>"
                    "<|start_header_id|>assistant<|end_header_id|>\n\n",
-                   "<|eot_id|>")  # fmt: skip
+                   "<|eot_id|>", trims=True)  # fmt: skip
 
 # By name; a fork adds its chat model here.
 TEMPLATES = {
@@ -24,7 +31,7 @@ TEMPLATES = {
     "llama-3.1": Template(  # 3.2 and 3.3 too, with this date
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
         "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",
-        "{system}", "<|eot_id|>" + LLAMA_3.user, "<|eot_id|>"),
+        "{system}", "<|eot_id|>" + LLAMA_3.user, "<|eot_id|>", trims=True),
     "mistral": Template("<s>[INST] ", "{system}\n\n", "{user} [/INST]", "</s>"),  # 0.1 and 0.2
     "vicuna": Template("<s>", "{system} ", "USER: {user} ASSISTANT:", "</s>"),
     "zephyr": Template("", "<|system|>\n{system}</s>\n",  # TinyLlama-Chat too
@@ -39,23 +46,52 @@ TEMPLATES = {
 
 
 def load_chat(folder, name, system=""):
-    from lookahead.chat import Chat
-    from lookahead.files import check_end, load_tokenizer
+    """Return the Chat of a model directory under template `name`; InputError if they do not fit.
 
-    c = Chat(load_tokenizer(folder), TEMPLATES[name], system)
-    check_template(name, c.tokenizer)
-    check_end(folder, c.tokenizer, c.template.end)
-    return c
+    Of a tokenizer's file, what lies beside it is asked likewise; what is absent says nothing.
+    """
+    path = pathlib.Path(folder)
+    folder = path if path.is_dir() else path.parent
+    reject_adapter(folder)
+    tokenizer = load_tokenizer(path)
+    check_template(name, tokenizer, own_template(folder))
+    ends = check_end(folder, tokenizer, TEMPLATES[name].end)
+    vocab_size = read_fields(folder / "config.json").get("vocab_size") or tokenizer.size
+    if vocab_size < tokenizer.size:
+        raise InputError(f"{folder}: its tokenizer has {tokenizer.size} ids, its config.json a "
+                         f"vocab_size of {vocab_size}; use the model's own one.")  # fmt: skip
+    return Chat(tokenizer, TEMPLATES[name], system, tuple(ends))
 
 
-def check_template(name, tokenizer):
-    """Reject a template whose special tokens are not those of the tokenizer."""
+def own_template(folder):
+    """Return the Jinja template of a model directory as text, "" if it has none."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return read_text(path)
+    return str(read_fields(folder / "tokenizer_config.json").get("chat_template") or "")
+
+
+def check_template(name, tokenizer, own=""):
+    """Reject a template that the tokenizer or the model's own Jinja template contradicts.
+
+    The special tokens must be those of the tokenizer. Of `own` a few words are asked: whether it
+    begins with BOS, when it opens a think block, and what it says without a system prompt.
+    """
     form = TEMPLATES[name]
     text = form.begin + form.system + form.user + form.end
-    wrong = [token for token in SPECIAL.findall(text) if tokenizer.special(token) is None]
-    wrong += [token for token in tokenizer.specials if token in SPECIAL.sub("\0", text)]
+    missing = [token for token in SPECIAL.findall(text) if tokenizer.special(token) is None]
+    wrong = [f"{token} is no special token" for token in missing]
+    more = [token for token in tokenizer.specials if token in SPECIAL.sub("\0", text)]
+    wrong += [f"{token} is a special token" for token in more]
+    if own:
+        marks = ["Cutting Knowledge Date", *(each.default_system for each in TEMPLATES.values())]
+        wrong += [mark for mark in marks if (mark in own) != (mark in text + form.default_system)]
+        if bool(SPECIAL.match(form.begin)) != bool(
+            re.search(r"bos_token|<s>|<\|begin_of_text\|>", own)
+        ):
+            wrong.append("BOS at the beginning")
+        if "<think>" in text and "enable_thinking" not in own or re.search(r"nt\\+n<think>", own):
+            wrong.append("the think block")
     if wrong:
-        is_one = "a" if wrong[0] in tokenizer.specials else "no"
-        raise InputError(f"--template {name} does not fit this tokenizer, of which {wrong[0]} is "
-                         f"{is_one} special token; give the template that the model was trained "
-                         "with.")  # fmt: skip
+        raise InputError(f"--template {name} does not fit this tokenizer ({wrong[0]}); give the "
+                         "one of the model (docs/models.md).")  # fmt: skip

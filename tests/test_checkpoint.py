@@ -11,7 +11,13 @@ import torch
 from test_model import BASE, SHAPES, random_model
 
 from lookahead.cli import InputError
-from lookahead.files.checkpoint import describe, load_model, save_model, weights_sha256
+from lookahead.files.checkpoint import (
+    describe,
+    load_model,
+    read_companions,
+    save_model,
+    weights_sha256,
+)  # fmt: skip
 from lookahead.files.tensors import read_metadata, read_tensors, write_tensors
 from lookahead.files.writing import write_json
 
@@ -26,7 +32,8 @@ def make(tmp_path):
         folder = tmp_path / name
         model = random_model(config)
         write_json(folder / "config.json", describe(config))
-        save_model(folder, model, {"method": "aligned"}, [{"loss": 1.0}], folder)
+        log = [{"loss": 1.0}]
+        save_model(folder, model, {"method": "aligned"}, log, read_companions(folder))
         return folder, model
 
     return write
@@ -63,8 +70,13 @@ def test_a_fine_tuned_model_has_the_files_of_its_aligned_model(make, tmp_path):
     folder, model = make()
     (folder / "chat_template.jinja").write_text("[INST]")
     (folder / "tokenizer.model").write_bytes(b"\xff\x00")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    (folder / "logs.txt").mkdir()
     tuned = tmp_path / "tuned"
-    save_model(tuned, load_model(folder, dtype=torch.bfloat16), {"seed": 1}, [], folder)
+    copies = read_companions(folder)
+    assert sorted(copies) == ["chat_template.jinja", "config.json", "tokenizer.model"]
+    (folder / "tokenizer.model").unlink()  # they were read before training
+    save_model(tuned, load_model(folder, dtype=torch.bfloat16), {"seed": 1}, [], copies)
     assert (tuned / "chat_template.jinja").read_text() == "[INST]"
     assert (tuned / "tokenizer.model").read_bytes() == b"\xff\x00"
     assert json.loads((tuned / "config.json").read_text())["torch_dtype"] == "bfloat16"
@@ -75,6 +87,13 @@ def test_a_fine_tuned_model_has_the_files_of_its_aligned_model(make, tmp_path):
     assert weights_sha256(tuned) == hashlib.sha256(data).hexdigest()
 
 
+def test_what_cannot_be_copied_is_rejected_before_training(make):
+    folder, _ = make()
+    (folder / "special_tokens_map.json").symlink_to("../../blobs/0123")
+    with pytest.raises(InputError, match="special_tokens_map.json: is no file that can be copied"):
+        read_companions(folder)
+
+
 def test_a_failed_save_leaves_no_complete_run(make, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -83,7 +102,7 @@ def test_a_failed_save_leaves_no_complete_run(make, monkeypatch):
     before = (folder / "model.safetensors").read_bytes()
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(InputError, match="cannot be written .No space left"):
-        save_model(folder, model, {}, [], folder)
+        save_model(folder, model, {}, [], read_companions(folder))
     assert not (folder / "run.json").exists()
     assert (folder / "model.safetensors").read_bytes() == before
 
@@ -107,9 +126,9 @@ def test_loading_takes_memory_for_one_copy(make):
     "change, words",
     [
         ({NORM: None}, "1 tensors are missing, model.norm.weight first"),
-        ({NORM: torch.ones(31)}, "norm.weight' .31,. comes twice or"),
-        ({NORM: torch.ones(32, dtype=torch.int16)}, "norm.weight' .32,. comes twice or"),
-        ({"other.weight": torch.ones(2)}, "other.weight' .2,. comes twice or"),
+        ({NORM: torch.ones(31)}, "norm.weight' .31,. comes twice, is quantized or"),
+        ({NORM: torch.ones(32, dtype=torch.int16)}, "norm.weight' .32,. .* is quantized or"),
+        ({"codebooks": torch.ones(2)}, "codebooks' .2,. comes twice, is quantized or"),
     ],
 )
 def test_tensors_that_are_not_the_models_are_told(make, monkeypatch, change, words):
@@ -199,4 +218,14 @@ def test_a_tied_head_that_is_stored_too_must_be_the_embeddings(make):
     assert torch.equal(load_model(folder).lm_head.weight, model.lm_head.weight)
     write_tensors(folder / "model.safetensors", weights | {"lm_head.weight": torch.ones(97, 32)})
     with pytest.raises(InputError, match="differs from the embeddings"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float8_e4m3fn", "int64"])
+def test_quantized_weights_are_told_as_quantized(make, dtype):
+    safetensors = pytest.importorskip("safetensors.torch")
+    folder, model = make()
+    weights = model.state_dict() | {NORM: torch.ones(32).to(getattr(torch, dtype))}
+    safetensors.save_file(weights, folder / "model.safetensors")
+    with pytest.raises(InputError, match=r"norm.weight' is \w+; quantized"):
         load_model(folder)

@@ -120,8 +120,11 @@ class Tokenizer:
         ("<|im_end|>", None, None, None, False),
         ("</s>", 151645, [151645, 151643], "<|im_end|>", True),
         ("<|im_end|>", 151643, None, "<|im_end|>", True),
-        ("<|eot_id|>", 128009, None, "<|end_of_text|>", True),
-        ("</s>", 2, None, "<|other|>", True),
+        ("<|eot_id|>", 128001, [128001, 128009], "<|end_of_text|>", False),  # as first published
+        ("<|eot_id|>", 128009, [], "<|end_of_text|>", False),
+        ("<|eot_id|>", 128001, None, "<|end_of_text|>", True),
+        ("<|im_end|>", [None], None, {"content": "<|other|>"}, True),
+        ("<|im_end|>", "151645", None, None, True),
     ],
 )
 def test_the_template_ends_where_the_model_ends(write, end, config, generation, token, wrong):
@@ -130,4 +133,14 @@ def test_the_template_ends_where_the_model_ends(write, end, config, generation, 
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": token}))
     sentence = pytest.raises(InputError, match="ends a turn .*give the template")
     with sentence if wrong else contextlib.nullcontext():
-        check_end(folder, Tokenizer, end)
+        ids = check_end(folder, Tokenizer, end)
+    if not wrong:
+        generation = generation or []
+        assert ids == {*(config if isinstance(config, list) else [config]), *generation} - {None}
+
+
+def test_an_adapter_is_rejected(write):
+    path = write("llama", {})
+    (path.parent / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="holds an adapter .*merge"):
+        read_config(path)

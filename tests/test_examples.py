@@ -15,10 +15,11 @@ FILES = [path for path in ROOT.glob("lookahead/**/*.py") if ">>> " in path.read_
 NAMES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES]
 
 # As much of SmolLM2's tokenizer.json as the example of bpe.py needs.
-VOCAB = {"Hello": 19556, ",": 28, "Ġworld": 905, "!": 17}
+VOCAB = {"<|im_end|>": 2, "Hello": 19556, ",": 28, "Ġworld": 905, "!": 17}
 SMOLLM2 = {"normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "use_regex": True}}
 SMOLLM2 |= {"model": {"type": "BPE", "vocab": VOCAB, "merges": [], "ignore_merges": True}}
-SMOLLM2 |= {"added_tokens": [{"id": 2, "content": "<|im_end|>", "special": True}]}
+FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+SMOLLM2 |= {"added_tokens": [{"id": 2, "content": "<|im_end|>", "special": True, **FLAGS}]}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,13 +1,14 @@
 r"""Byte-level BPE in plain Python: the `tokenizer.json` of SmolLM2, Llama 3, Qwen 2, 2.5 and 3.
 
-Text becomes ids in three steps: patterns cut it into words, a word becomes the bytes of its UTF-8,
-and neighbours are merged, the earliest learned merge first. The ids are those of the `tokenizers`
-package, with two differences. Special tokens are never recognised in text, so no user can write
-one. What is a letter or a number is asked of Python's `unicodedata`, so characters newer than its
-Unicode version, or than the other's, may be cut elsewhere. Bytes that the vocabulary lacks are
-dropped, as there: SmolLM2's lacks 13 that never occur in UTF-8, six control characters, and the
-first byte of some rare characters. Left out: training, truncation, padding, and the post-processor,
-since chat.py places special tokens. Whatever else a file asks for is rejected by name.
+Text becomes ids in four steps: added words are cut out of it, patterns cut the rest into words, a
+word becomes the bytes of its UTF-8, and neighbours are merged, the earliest learned merge first.
+The ids are those of the `tokenizers` package, with two differences. Special tokens are never
+recognised in text, so no user can write one. Characters newer than Python's Unicode version, or
+than the other's, may be cut elsewhere. Bytes that the vocabulary lacks are dropped, as there:
+SmolLM2's lacks 13 that never occur in UTF-8, six control characters, and the first byte of some
+rare characters. Left out: training, truncation, padding, and the post-processor, since chat.py
+places special tokens. What is computed is listed (here and in words.py); anything else that a file
+asks for is rejected by name.
 """
 
 import functools
@@ -17,17 +18,10 @@ import unicodedata
 
 from lookahead.cli import InputError
 from lookahead.files.rows import read_json
+from lookahead.files.words import GPT2, STEPS, compiled, cut
 
-# Types, with Split's one behavior, and settings that are computed here or change no id.
-TYPES = ["NFC", "Split", "Isolated", "Digits", "ByteLevel", "BPE"]
-SETTINGS = ["pattern", "individual_digits", "use_regex", "trim_offsets"]
-SETTINGS += ["vocab", "merges", "ignore_merges", "fuse_unk"]
-
-# How ByteLevel cuts text: contractions, letters, numbers, other characters, white space.
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-
-# Unicode's white space, as the inside of [...]. Python's \s has U+001C to U+001F too.
-SPACES = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+# The model's settings that are computed, or change no id; all others must be off.
+SETTINGS = {"type": "BPE", "ignore_merges": True, "fuse_unk": True}
 
 # A file writes bytes as characters: 188 printable ones as themselves, the others from U+0100 on.
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -38,8 +32,9 @@ BYTES = {chr(byte): byte for byte in PRINTABLE} | {chr(256 + i): b for i, b in e
 class ByteLevelBPE:
     """The tokenizer in the `tokenizer.json` at `path`; InputError if it is not computed here.
 
-    `specials` has the text of every added token and its id, `special(name)` gives that id or None,
-    and `size` is the highest id plus 1. `continues` changes nothing: no space is put before a text.
+    `specials` has the special tokens and their ids, `special(name)` gives the id of any added token
+    or None, and `size` is the highest id plus 1. `continues` changes nothing: no space is put
+    before a text.
 
     >>> tokenizer = ByteLevelBPE("SmolLM2-135M-Instruct/tokenizer.json")
     >>> tokenizer.encode("Hello, world!"), tokenizer.special("<|im_end|>")
@@ -50,70 +45,99 @@ class ByteLevelBPE:
         file = read_json(path)
         try:
             self._read_steps(file)
-            self._read_tokens(file)
-            self.encode("")  # compiles the patterns, any of which may be invalid
-        except KeyError as error:
-            raise InputError(f"{path}: {error} is missing; is it a tokenizer.json?") from None
-        except (ValueError, TypeError, AttributeError, re.error) as error:
-            raise InputError(f"{path}: not a byte-level BPE that is read here: {error}.") from None
+            self._read_added(file.get("added_tokens") or [], file["model"]["vocab"])
+            self._read_tokens(file["model"])
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise InputError(f"{path}: not a byte-level BPE that is read here: {reason}.") from None
 
     def _read_steps(self, file):
         """Read what is done to a text before bytes are merged, and reject what is not computed."""
-        # Any setting that is on must be a known one.
-        pre_tokenizer = file["pre_tokenizer"] or {}
-        *cuts, byte_level = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-        for part in [file["normalizer"] or {}, *cuts, byte_level, file["model"]]:
-            for name, value in part.items():
-                if value and value not in TYPES and name not in SETTINGS:
-                    raise ValueError(f"{name} {value!r:.40} is not computed")
+        normalizer = file.get("normalizer")
+        if normalizer not in (None, {"type": "NFC"}):
+            raise ValueError(f"normalizer {normalizer!r:.80} is not computed")
+        for name, value in file["model"].items():
+            if value and name not in ("vocab", "merges") and SETTINGS.get(name) != value:
+                raise ValueError(f"{name} {value!r:.80} is not computed")
 
         # The patterns cut a text one after another, each what the one before has left.
-        self.nfc = bool(file["normalizer"])
-        self.patterns = []
-        for step in cuts:
-            if step["type"] == "Split":
-                self.patterns.append(step["pattern"]["Regex"])
-            else:
-                self.patterns.append(r"\p{N}" if step["individual_digits"] else r"\p{N}+")
-        if byte_level["use_regex"]:
-            self.patterns.append(GPT2)
+        pre_tokenizer = file.get("pre_tokenizer") or {}
+        *steps, last = pre_tokenizer.get("pretokenizers") or [pre_tokenizer]
+        patterns = [pattern for step in steps for known, pattern in STEPS if step == known]
+        in_bytes = last.get("type") == "ByteLevel" and not last.get("add_prefix_space")
+        if len(patterns) < len(steps) or not in_bytes:
+            raise ValueError(f"pre_tokenizer {pre_tokenizer!r:.600} is not computed")
+        if last.get("use_regex", True):
+            patterns.append(GPT2)
+        self.patterns = [compiled(pattern) for pattern in patterns]
+        self.nfc = bool(normalizer)
 
-    def _read_tokens(self, file):
+    def _read_added(self, tokens, vocab):
+        """Read the added tokens: special ones, and words that are to be found in text."""
+        # Some are in the vocabulary; the others are numbered on from its end, in order.
+        self.added = {}
+        for token in tokens:
+            name = token["content"]
+            number = vocab.get(name, max(len(vocab), 1 + max(self.added.values(), default=0)))
+            odd = token["lstrip"] or token["rstrip"] or token["single_word"] or not name
+            odd = odd or name in self.added or name != self.normalize(name)
+            if odd or token["id"] != number:
+                raise ValueError(f"the added token {token} is not computed (as {number})")
+            self.added[name] = number
+        self.special = self.added.get
+        self.specials = {token["content"]: token["id"] for token in tokens if token["special"]}
+
+        # Of words that begin at the same place the longest is found; "normalized" ones come later.
+        self.words = {token["content"] for token in tokens if not token["special"]}
+        late = {token["content"] for token in tokens if token["normalized"]}
+        groups = [self.words - late, self.words & late]
+        longest_first = [sorted(group, key=len, reverse=True) for group in groups]
+        patterns = ["|".join(map(re.escape, group)) or "(?!)" for group in longest_first]
+        self.word_patterns = [re.compile(f"({pattern})") for pattern in patterns]
+
+    def _read_tokens(self, model):
         """Read the tokens as bytes, and the merges."""
-        # Added tokens are not looked for in text. Those that are not special have a text all the
-        # same, <think> for example.
-        added = file["added_tokens"]
-        special = {token["content"] for token in added if token["special"]}
-        self.specials = {token["content"]: token["id"] for token in added}
-        self.special = self.specials.get
-
-        # Special tokens are left out of the vocabulary, so that no text has their ids.
-        model = file["model"]
-        tokens = {name: to_bytes(name) for name in model["vocab"] if name not in special}
+        # No text may have the id of a special token, so none of them may be a part of words.
+        merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        parts = set(BYTES).union(*merges, map("".join, merges))
+        if ordinary := parts & set(self.specials):
+            raise ValueError(f"the special token {min(ordinary)!r} is a part of words too")
+        names = [name for name in model["vocab"] if name not in self.specials]
+        tokens = {name: to_bytes(name) for name in names}
         self.vocab = {token: model["vocab"][name] for name, token in tokens.items()}
         self.whole_words = self.vocab if model.get("ignore_merges") else {}
-        self.texts = {i: token for token, i in self.vocab.items()}
-        self.texts |= {t["id"]: t["content"].encode() for t in added if not t["special"]}
-        self.size = 1 + max([*model["vocab"].values(), *self.specials.values()])
+
+        # Added words have a text, special tokens have none.
+        self.texts = {self.added[name]: name.encode() for name in self.added.keys() - self.specials}
+        self.texts |= {i: token for token, i in self.vocab.items()}
+        self.size = 1 + max([*model["vocab"].values(), *self.added.values()])
 
         # For each pair of tokens: the rank of its merge, low if learned early, and what it makes.
         self.merges = {}
-        for rank, merge in enumerate(model["merges"]):
-            left, right = merge.split(" ") if isinstance(merge, str) else merge
+        for rank, (left, right) in enumerate(merges):
             self.merges[tokens[left], tokens[right]] = (rank, tokens[left + right])
         self._merged = functools.lru_cache(maxsize=2**16)(self._merge)  # texts repeat their words
 
+    def normalize(self, text):
+        """Return a text as it is read: in NFC by the tokenizer of Qwen, else as it is."""
+        return unicodedata.normalize("NFC", text) if self.nfc else text
+
     def encode(self, text, continues=False):
         """Return the ids of a text, in which special tokens are not recognised."""
-        # The faster patterns know no characters beyond U+FFFF, which NFC may bring in.
-        if self.nfc:
-            text = unicodedata.normalize("NFC", text)
-        points = 0x110000 if re.search("[\U00010000-\U0010ffff]", text) else 0x10000
-        words = [text]
-        for pattern in self.patterns:
-            split = compiled(pattern, points).split
-            words = [part for word in words for part in split(word) if part]
-        return [i for word in words for i in self._merged(word)]
+        # Added words are cut out of it.
+        parts = [self.normalize(text)]
+        for pattern in self.word_patterns:
+            pieces = [[part] if part in self.words else pattern.split(part) for part in parts]
+            parts = [part for some in pieces for part in some]
+
+        # The rest becomes words and merged bytes.
+        ids = []
+        for part in parts:
+            if part in self.words:
+                ids.append(self.added[part])
+            else:
+                ids += [i for word in cut(part, self.patterns) for i in self._merged(word)]
+        return ids
 
     def _merge(self, word):
         """Return the ids of a word: merge its bytes, earliest rule first, leftmost pair first."""
@@ -155,34 +179,10 @@ class ByteLevelBPE:
 
     def piece(self, i):
         """Return the text of one id, for display; added tokens are shown by name."""
-        names = {number: name for name, number in self.specials.items()}
+        names = {number: name for name, number in self.added.items()}
         return names.get(i) or self.decode([i])
 
 
 def to_bytes(token):
     """Return the bytes of a token as a file writes it: b" the" of "Ġthe"."""
     return bytes(BYTES[character] for character in token)
-
-
-@functools.lru_cache
-def compiled(pattern, points):
-    r"""Return a file's pattern for `re`, which has no \p{L} or \p{N}, and another \s.
-
-    Its `split` gives the matches and what lies between them. It serves texts of code points below
-    `points`: a pattern that ends at 0x10000 is three times faster.
-    """
-    if unknown := re.search(r"\\[^\WprntsS]|\((?!\?)", pattern):
-        raise ValueError(f"{unknown[0]} in a pattern is not computed")
-
-    # Outside of [...], \p{L} and \s need brackets of their own.
-    parts = re.split(r"(\[(?:\\.|[^\]])*\])", pattern.replace(r"\S", r"[^\s]"))
-    parts[::2] = [re.sub(r"\\p\{\w\}|\\s", r"[\g<0>]", part) for part in parts[::2]]
-    pattern = "".join(parts).replace(r"\s", SPACES)
-
-    # A run of one letter here is a range of code points: 80 times faster than single characters.
-    categories = "".join(unicodedata.category(chr(i))[0] for i in range(points))
-    for name in "CLMNPSZ":
-        runs = re.finditer(f"{name}+", categories)
-        ranges = "".join(rf"\U{run.start():08x}-\U{run.end() - 1:08x}" for run in runs)
-        pattern = pattern.replace(rf"\p{{{name}}}", ranges)
-    return re.compile(f"({pattern})")

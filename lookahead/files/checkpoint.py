@@ -3,10 +3,11 @@
 `config.json`, `model.safetensors` (or shards with their index), the tokenizer's files, and beside
 them our `run.json`, written last: a directory that has one is complete. All is checked from the
 files' headers before memory is taken; then the tensors are read one by one into their place, so
-there is one copy of the model. Left out: pickled weights, quantized weights.
+there is one copy of the model. Left out: pickled weights, quantized weights, adapters.
 """
 
 import hashlib
+import json
 import pathlib
 
 import torch
@@ -18,33 +19,33 @@ from lookahead.files.tensors import read_header, read_tensors, write_tensors
 from lookahead.files.writing import write_bytes, write_json, write_rows
 from lookahead.model import Llama
 
-# Of a model directory's files with these endings all but ours go with its fine-tuned models.
+# What goes from the aligned model's directory to its fine-tuned models, by the ends of names; not
+# what belongs to a run, or to weights in shards.
 COPIED = (".json", ".jinja", ".model", ".txt")
-OURS = ("config.json", "run.json")
+NOT_COPIED = ("run.json", ".index.json")
 
 
-def read_companions(aligned_model):
-    return aligned_model
+def read_companions(folder):
+    """Return {name: bytes} of the files that go with a model: configuration, tokenizer, template.
+
+    They are read before training, so that one that cannot be read costs no run.
+    """
+    copies = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(COPIED) and not path.name.endswith(NOT_COPIED) and not path.is_dir():
+            if not path.is_file():
+                raise InputError(f"{path}: is no file that can be copied to the runs (a link to "
+                                 "nothing?); restore or remove it.")  # fmt: skip
+            copies[path.name] = path.read_bytes()
+    return copies
 
 
-def count_parameters(f):
-    with torch.device("meta"):
-        return sum(w.numel() for w in Llama(read_config(f / "config.json")).parameters())
-
-
-def save_model(folder, model, run, log, aligned_model):
+def save_model(folder, model, run, log, copies):
     """Write a model directory; `run` (a dictionary) says how it was made, `log` its losses.
 
-    Configuration and tokenizer files are those of the directory `aligned_model`, so that other
-    programs treat the fine-tuned model like it. An earlier run in the folder counts as incomplete
-    from the first file that is replaced on.
+    `copies` are the aligned model's companions, so that other programs treat the fine-tuned model
+    like it. An earlier run in the folder counts as incomplete from the first file that is replaced.
     """
-    fields = read_json(aligned_model / "config.json")
-    copies = {}
-    for path in aligned_model.iterdir():
-        ours = path.name in OURS or path.name.endswith(".index.json")
-        if path.suffix in COPIED and not ours:
-            copies[path.name] = path.read_bytes()
     (folder / "run.json").unlink(missing_ok=True)
 
     # Weights; a tied head is the embeddings.
@@ -52,11 +53,12 @@ def save_model(folder, model, run, log, aligned_model):
     if model.config.tie_word_embeddings:
         del weights["lm_head.weight"]
     write_tensors(folder / "model.safetensors", weights)
+    for name, data in copies.items():
+        write_bytes(folder / name, [data])
+    fields = json.loads(copies["config.json"])
     fields.pop("dtype", None)  # the newer name of the next field
     fields["torch_dtype"] = str(model.lm_head.weight.dtype).removeprefix("torch.")
     write_json(folder / "config.json", fields)
-    for name, data in copies.items():
-        write_bytes(folder / name, [data])
     write_rows(folder / "loss.jsonl", log)
     write_json(folder / "run.json", run)
 
@@ -98,6 +100,13 @@ def weights_sha256(folder):
     return digest.hexdigest()
 
 
+def count_parameters(folder):
+    """Return how many numbers the weights of a model directory have."""
+    with torch.device("meta"):
+        model = Llama(read_config(folder / "config.json"))
+    return sum(weight.numel() for weight in model.parameters())
+
+
 def load_model(folder, device="cpu", dtype=torch.float32):
     """Return the model of a directory, its weights in `dtype` on `device`.
 
@@ -134,7 +143,7 @@ def _check_weights(folder, model):
             if name == "lm_head.weight" and model.config.tie_word_embeddings:  # `load` compares
                 continue
             if missing.pop(name, None) != shape or not dtype.is_floating_point:
-                raise InputError(f"{path}: tensor {name!r:.80} {tuple(shape)} comes twice or is "
-                                 "not one of the config.json's.")  # fmt: skip
+                raise InputError(f"{path}: tensor {name!r:.80} {tuple(shape)} comes twice, is "
+                                 "quantized or is not one of the config.json's.")  # fmt: skip
     if missing:
         raise InputError(f"{folder}: {len(missing)} tensors are missing, {min(missing)} first.")

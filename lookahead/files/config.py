@@ -4,7 +4,7 @@ Four model types are read: llama, mistral, qwen2 and qwen3. A setting means what
 it for, however it is spelled, and an absent one has its default there; what the model does not
 compute is rejected by name before a weight is touched. A sliding window shortens the context to
 itself, for within it attention is full. What a model directory says of the end of a turn is
-compared with the template's. Left out: other types, and RoPE scaling other than Llama-3's.
+compared with the template's. Left out: other types, RoPE scaling other than Llama-3's, adapters.
 """
 
 from lookahead.cli import InputError
@@ -31,6 +31,7 @@ LARGEST |= {"hidden_size": 10**6}
 
 def read_config(path):
     """Return the Config of a `config.json`; InputError names the setting that cannot be used."""
+    reject_adapter(path.parent)
     fields = read_json(path)
     try:
         return _make_config(str(fields.get("model_type")), fields)
@@ -41,35 +42,38 @@ def read_config(path):
 def _make_config(kind, fields):
     # What the model does not compute is rejected by name.
     _check(kind in DEFAULTS, "model_type", kind)
+    for name, values in COMPUTED.items():
+        ignored = kind == "qwen2" and name == "attention_bias"  # its biases are always there
+        value = fields.get(name, values[0])
+        _check(value in values or ignored, name, value)
+    sliding = "qwen" not in kind or fields.get("use_sliding_window")
+    layers = set(fields.get("layer_types") or ()) - {"full_attention"}
+    _check(layers <= ({"sliding_attention"} if sliding else set()), "layer_types", layers)
     rope_name = "rope_scaling" if fields.get("rope_scaling") else "rope_parameters"
     rope = fields.get(rope_name) or {}
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     known = {"rope_type", "type", "rope_theta", *LLAMA3}
     _check(rope_type in ("default", "llama3") and set(rope) <= known, rope_name, rope)
-    sliding = "qwen" not in kind or fields.get("use_sliding_window")
-    layers = set(fields.get("layer_types") or ()) - {"full_attention"}
-    _check(layers <= ({"sliding_attention"} if sliding else set()), "layer_types", layers)
-    for name, values in COMPUTED.items():
-        value = fields.get(name, values[0])
-        _check(value in values or (kind, name) == ("qwen2", "attention_bias"), name, value)
 
     # Sizes that are absent or null follow from others; what RoPE's settings lack is beside them.
     fields = COMMON | DEFAULTS[kind] | fields
     heads = _number(fields, "num_attention_heads")
     fields["head_dim"] = fields.get("head_dim") or _number(fields, "hidden_size") // heads
     fields["num_key_value_heads"] = fields.get("num_key_value_heads") or heads
-    rope = {LLAMA3[3]: fields.get("max_position_embeddings")} | rope
     fields["rope_theta"] = rope.get("rope_theta", fields["rope_theta"])
     fields["rope_scaling"] = None
     if rope_type == "llama3":
+        rope = {"original_max_position_embeddings": fields.get("max_position_embeddings")} | rope
         fields["rope_scaling"] = {name: _number(rope, name) for name in LLAMA3}
         _check(rope["low_freq_factor"] < rope["high_freq_factor"], rope_name, rope)
     if sliding and fields["sliding_window"] is not None:
         window = _number(fields, "sliding_window")
         fields["max_position_embeddings"] = min(window, _number(fields, "max_position_embeddings"))
 
-    for name in (*Config._fields[:9], "rms_norm_eps"):
-        _number(fields, name)
+    # What is left are numbers, and what the type says.
+    for name, number_type in Config.__annotations__.items():
+        if number_type in (int, float):
+            _number(fields, name)
     _check(heads % fields["num_key_value_heads"] == 0, "num_key_value_heads", heads)
     _check(fields["head_dim"] % 2 == 0, "head_dim", fields["head_dim"])
     fields |= {"attention_bias": kind == "qwen2", "qk_norm": kind == "qwen3"}
@@ -89,26 +93,36 @@ def _number(fields, name):
     return value
 
 
+def read_fields(path):
+    """Return what a JSON object has, or {} where there is no such file."""
+    return read_json(path) if path.is_file() else {}
+
+
+def reject_adapter(folder):
+    """Reject a directory with an adapter, which other programs would put on the model."""
+    if (folder / "adapter_config.json").exists():
+        raise InputError(f"{folder}: holds an adapter (adapter_config.json); merge it into its "
+                         "model (peft's merge_and_unload) and save that.")  # fmt: skip
+
+
 def check_end(folder, tokenizer, end_token):
-    """Reject a template whose end token is not where the model directory says that a turn ends.
+    """Return the ids at which a model directory ends a turn, a set; the template's is one of them.
 
     The ids of `config.json` and `generation_config.json` are taken together: some models list all
-    of them in the second only. A file or field that is absent says nothing.
+    of them in the second only. Only where there is none is `tokenizer_config.json` asked for its
+    eos_token, which in the first files of Llama 3 is another. What is absent or null says nothing.
     """
-    stops = set()
+    ids = []
     for name in ("config.json", "generation_config.json"):
-        ids = _read(folder / name).get("eos_token_id")
-        stops |= set(ids if isinstance(ids, list) else [ids])
-    stops.discard(None)
-    token = _read(folder / "tokenizer_config.json").get("eos_token")
+        listed = read_fields(folder / name).get("eos_token_id")
+        ids += listed if isinstance(listed, list) else [listed]
+    ids = [i for i in ids if i is not None]
+    token = read_fields(folder / "tokenizer_config.json").get("eos_token")
     if isinstance(token, dict):  # with options: how it strips spaces
         token = token.get("content")
     end = tokenizer.special(end_token)
-    if (stops and end not in stops) or token not in (None, end_token):
-        raise InputError(f"{folder}: ends a turn with {token or 'token'} {sorted(stops)}, not with "
-                         f"this --template's {end_token} ({end}); give the template that the model "
-                         "was made with.")  # fmt: skip
-
-
-def _read(path):
-    return read_json(path) if path.is_file() else {}
+    if end not in ids if ids else token not in (None, end_token):
+        raise InputError(f"{folder}: ends a turn with {ids or token}, not with this --template's "
+                         f"{end_token} ({end}); give the template that the model was made "
+                         "with.")  # fmt: skip
+    return set(ids)

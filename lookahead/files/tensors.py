@@ -33,6 +33,8 @@ def read_header(path):
         metadata = header.pop("__metadata__", {})
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             # Offsets count from the end of the header; they follow from dtype and shape.
+            if entry["dtype"] not in DTYPES:
+                raise ValueError(f"{name!r:.80} is {entry['dtype']}; quantized ones are not read")
             dtype = DTYPES[entry["dtype"]]
             shape = entry["shape"]
             begin = end
@@ -44,8 +46,8 @@ def read_header(path):
         if end != size:
             raise ValueError("its size is not what its header says")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        words = f"not a safetensors file of {', '.join(DTYPES)} ({error!r:.200})"
-        raise InputError(f"{path}: {words}; download or save it again.") from None
+        raise InputError(f"{path}: not a whole safetensors file with tensors of "
+                         f"{', '.join(DTYPES)} ({error!r:.200}).") from None  # fmt: skip
     return entries, metadata
 
 

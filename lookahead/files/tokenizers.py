@@ -2,11 +2,13 @@
 
     encode(text, continues=False)   ids of ordinary text, in which no special token is recognised
     decode(ids, continues=False)    text; ids beyond the tokenizer's, which round a model up: none
-    special(name), specials         the id of a special token or None, and their names
+    normalize(text)                 a text as the tokenizer reads it: rows are read so
+    special(name), specials         the id of a special (or other added) token or None; {name: id}
     piece(id), size                 a token for display, and how many ids there are
 
 SentencePiece puts a space before a text. Where a text continues another one, behind a line break
-say, `continues` leaves it out; byte-level BPE adds none. Left out: every other kind of tokenizer.
+say, `continues` leaves it out; byte-level BPE adds none. Left out: every other kind of tokenizer,
+and words that are added to a SentencePiece model.
 """
 
 import pathlib
@@ -15,46 +17,91 @@ import sentencepiece
 
 from lookahead.cli import InputError
 from lookahead.files.bpe import ByteLevelBPE
+from lookahead.files.config import read_fields
 
 # Appended to a model, these bytes set its normalizer_spec.add_dummy_prefix to false.
 NO_SPACE_BEFORE = b"\x1a\x02\x18\x00"
 
 
 class SentencePiece:
-    """A SentencePiece model, given as bytes; its control pieces are the special tokens."""
+    """A SentencePiece model, given as bytes; its control pieces are special tokens.
 
-    def __init__(self, model):
+    So are those that the files of a `folder` add to it.
+    """
+
+    def __init__(self, model, folder=None):
         self.model = model
         self.alone = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.continued = sentencepiece.SentencePieceProcessor(model_proto=model + NO_SPACE_BEFORE)
-        self.size = self.alone.vocab_size()
-        controls = filter(self.alone.is_control, range(self.size))
+        controls = filter(self.alone.is_control, range(self.alone.vocab_size()))
         self.specials = {self.alone.id_to_piece(i): i for i in controls}
+        if folder:
+            self.specials |= read_added(folder, self.alone)
         self.special = self.specials.get
-        self.piece = self.alone.id_to_piece
+        self.size = max(self.alone.vocab_size(), *(i + 1 for i in self.specials.values()))
 
-    def normalize(self, t):
-        return t
+    def normalize(self, text):
+        return self.continued.normalize(text).replace("▁", " ")
 
     def encode(self, text, continues=False):
         return (self.continued if continues else self.alone).encode(text)
 
     def decode(self, ids, continues=False):
-        ids = [i for i in ids if i < self.size]
+        ids = [i for i in ids if i < self.alone.vocab_size()]
         return (self.continued if continues else self.alone).decode(ids)
+
+    def piece(self, i):
+        names = {number: name for name, number in self.specials.items()}
+        return names.get(i) or self.alone.id_to_piece(i)
+
+
+def read_added(folder, model):
+    """Return {name: id} of the special tokens that a directory adds to a SentencePiece model.
+
+    Rejected are words, which would have to be found in text, and special tokens that text can have.
+    """
+    # Three files may list added tokens, the third without saying which are special.
+    tokens = list(read_fields(folder / "tokenizer.json").get("added_tokens") or [])
+    listed = read_fields(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
+    tokens += [token | {"id": int(number)} for number, token in listed.items()]
+    old = read_fields(folder / "added_tokens.json")
+    tokens += [{"content": name, "id": number} for name, number in old.items()]
+    special = {token["content"] for token in tokens if token.get("special")}
+
+    # A name has one id, and an id one name, that of the model if it is one of its pieces.
+    added = {}
+    names = {i: model.id_to_piece(i) for i in range(model.vocab_size())}
+    for token in tokens:
+        name = token["content"]
+        number = added.setdefault(name, token["id"])
+        is_one = number == token["id"] and names.setdefault(number, name) == name
+        strips = token.get("lstrip") or token.get("rstrip") or token.get("single_word")
+        in_text = number in model.encode(name) and not model.is_unknown(number)
+        if strips or in_text or not is_one or name not in special:
+            raise InputError(f"{folder}: the added token {token} is not computed; to SentencePiece "
+                             "only special tokens may be added, with their own ids.")  # fmt: skip
+    return added
 
 
 def load_tokenizer(path):
-    """Return the tokenizer of a file, or of a model directory (`tokenizer.model` first)."""
+    """Return the tokenizer of a file, or of a model directory (`tokenizer.json` first).
+
+    One that was made of a SentencePiece model has ▁ for a space; then the model itself is read.
+    """
     path = pathlib.Path(path)
     if path.is_dir():
-        model = path / "tokenizer.model"
-        path = model if model.is_file() else path / "tokenizer.json"
+        names = ("tokenizer.json", "tokenizer.model")
+        path = next((path / name for name in names if (path / name).is_file()), path / names[0])
+    vocab = read_fields(path).get("model", {}).get("vocab") or {} if path.suffix == ".json" else {}
+    if isinstance(vocab, list) or "▁" in vocab:
+        path = path.with_name("tokenizer.model")
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give a tokenizer.model or a tokenizer.json.")
+        raise InputError(f"{path}: no such file; a SentencePiece tokenizer needs it, any other "
+                         "its tokenizer.json.")  # fmt: skip
     if path.suffix == ".json":
         return ByteLevelBPE(path)
     try:
-        return SentencePiece(path.read_bytes())
-    except (RuntimeError, OSError):
-        raise InputError(f"{path}: not a SentencePiece model.") from None
+        return SentencePiece(path.read_bytes(), path.parent)
+    except RuntimeError:
+        raise InputError(f"{path}: not a SentencePiece model; if it is Llama 3's (tiktoken), the "
+                         "tokenizer.json is needed.") from None  # fmt: skip
