@@ -66,8 +66,9 @@ def add_method_options(parser):
 def options_of(method, values):
     """Return all OPTIONS by name, as `run.json` has them; those that the method ignores are None.
 
-    >>> options_of(METHODS["real"], {"m": 2, "connector": " C: "})
-    {'m': 2, 'prefix': None, 'connector': ' C: ', 'betas': None}
+    >>> options = options_of(METHODS["real"], {"m": 2, "connector": " C: "})
+    >>> options["m"], options["prefix"]
+    (2, None)
     """
     used = method.preview_options + method.loss_options
     return {name: values[name] if name in used else None for name in OPTIONS}
