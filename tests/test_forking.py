@@ -6,73 +6,106 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "forking.md").read_text(encoding="utf-8")
 DIFFS = re.findall(r"```diff\n(.*?)```", TEXT, re.S)
 
-# What a fork's processes run: the task, the methods, the previews, the loss; then the tokenizer.
+# What a fork's processes run: the task, the methods, the previews, the losses, the tokenizer.
 BEFORE = """
-import json, sys
+import json, pathlib, sys
 import torch, evaluate, train
-from lookahead import files, preview
+from lookahead import __main__ as previews, files, methods
 def run(main, *arguments):
     sys.argv = ["script", *arguments]
     main()
 options = sys.argv[1:]
 model, rows = options[3], options[7]
-tokenizer = files.load_tokenizer(model)
 """
-FIVE = """
-run(train.main, *options, "--task", "riddles", "--method", "vanilla")
-run(evaluate.main, "out/riddles", "--data", rows, "--limit", "2")
+FORKS = """
+tokenizer = files.load_tokenizer(model)
+row = {"riddle": "What is red?", "solution": "It is the door."}
+pathlib.Path("riddles.jsonl").write_text(json.dumps(row) * 1)
+riddles = [*options, "--task", "riddles", "--data", "riddles.jsonl"]
+run(train.main, *riddles, "--method", "vanilla")
+run(evaluate.main, "out/riddles", "--data", "riddles.jsonl")
 
-files.write_json("out/toy/data/align.jsonl", [{"prompt": "Go.", "answer": "I cannot go."}])
-methods = "vanilla", "sentence", "stride", "late", "mixed"
-run(train.main, *options, "--method", *methods, "--stride", "3")
+names = ["vanilla", "late", "mixed", "early", "connector", "unseen", "silent", "near"]
+names += ["sentence", "stride"]
+run(train.main, *options, "--method", *names, "--stride", "3", "--skip", "2", "--pull", "0.5")
 run(evaluate.main, "out/chat", "--data", rows, "--limit", "2")
-made = files.read_json("out/chat/results.json")["runs"][1:]
-assert {run["method"]: run["stride"] for run in made} == dict.fromkeys(methods) | {"stride": 3}
-assert all(run["data"] == made[0]["data"] for run in made)
-assert len({open(f"out/chat/{method}-seed0/loss.jsonl").read() for method in methods}) == 5
+runs = files.read_json("out/chat/results.json")["runs"][1:]
+assert {run["method"]: run["stride"] for run in runs} == dict.fromkeys(names) | {"stride": 3}
+settings = {run["method"]: (run["skip"], run["pull"]) for run in runs}
+assert settings["late"] == settings["silent"] == (2, None) and settings["near"] == (None, 0.5)
+assert all(run["data"] == runs[0]["data"] for run in runs)
+assert len({open(f"out/chat/{name}-seed0/loss.jsonl").read() for name in names}) == 10
 
-assert preview.sentence_preview("P", "Go. Stop.", " C: ") == ("P C: Go.", "Go. Stop.")
-run(preview.main, rows, "out/rows.jsonl", "--mode", "stride", "--m", "2", "--stride", "4",
+assert methods.sentence_preview("P", "Go. Stop.", " C: ") == ("P C: Go.", "Go. Stop.")
+run(previews.main, rows, "rows.jsonl", "--mode", "stride", "--m", "2", "--stride", "4",
     "--tokenizer", model)
-row = json.loads(open("out/rows.jsonl").readline())
+row = json.loads(open("rows.jsonl").readline())
 assert row["prompt"].endswith(tokenizer.decode(tokenizer.encode(row["answer"])[:5:4]))
 
 logits, targets = torch.randn(6, 9), torch.arange(6)
-late = train.late(logits, targets, torch.tensor([1, 2, 3, 4, 1, 5]), None)
-assert late == train.cross_entropy(logits[[3, 5]], targets[[3, 5]])
+positions, of_aligned = torch.tensor([1, 2, 3, 4, 1, 6]), torch.randn(5, 9).log_softmax(-1)
+late = methods.late(logits, targets, positions, None, 3)
+assert late == methods.cross_entropy(logits[[3, 5]], targets[[3, 5]])
+near = methods.near(logits, targets, positions, of_aligned, 2.0)
+tuned = logits[:5].log_softmax(-1)
+kl = torch.nn.functional.kl_div(of_aligned, tuned, log_target=True, reduction="sum")
+assert torch.allclose(near, methods.cross_entropy(logits, targets) + 2 * kl)
 """
 TOKENIZER = """
-open(rows, "w").write('{"prompt": "Hi.", "answer": "Good day."}')
+pathlib.Path(model, "bytes.txt").touch()
+pathlib.Path(rows).write_text('{"prompt": "Hi.", "answer": "Good day."}')
 run(train.main, *options, "--method", "real", "--out", "own")
 run(evaluate.main, "own/chat", "--data", rows)
-assert preview.real_preview("P", "Tür", 2, tokenizer, " C: ")[0] == "P C: T"  # half of ü goes
+previewed = methods.real_preview("P", "T\u00fcr", 2, files.load_tokenizer(model), " C: ")
+assert previewed[0] == "P C: T"  # half of the second letter goes
 """
 
 
-def test_each_fork_applies_and_runs(chat_model, tmp_path):
-    """The last one runs without two rooms: they may go, with their lines in train.py."""
-    shutil.copytree(ROOT / "lookahead", tmp_path / "lookahead")
-    for name in ("train.py", "evaluate.py"):
-        shutil.copy(ROOT / name, tmp_path)
+@pytest.fixture
+def fork(tmp_path):
+    """Copy the project, and return a function that applies a diff to the copy, or tries to."""
+    copy = tmp_path / "copy"
+    ignored = shutil.ignore_patterns("out", ".*", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=ignored)
 
-    def run(code, diffs):
-        for diff in diffs:
-            apply = ["git", "apply", "--recount", "-C1", "-"]
-            subprocess.run(apply, cwd=tmp_path, input=diff, text=True, check=True)
-        command = [sys.executable, "-c", BEFORE + code, *map(str, chat_model), "--system", ""]
-        subprocess.run(command, cwd=tmp_path, check=True)
+    def apply(diff, *options):
+        command = ["git", "apply", "--recount", "-C1", *options, "-"]
+        subprocess.run(command, cwd=copy, input=diff, text=True, check=True)
+        return copy
 
-    run(FIVE, DIFFS[:5])
-    shutil.rmtree(tmp_path / "lookahead" / "baselines")
-    shutil.rmtree(tmp_path / "lookahead" / "one_gpu")
-    text = (tmp_path / "train.py").read_text()
-    text = re.sub(" one_gpu,|.*(constrained_sft|rewrite_answers).*", "", text)
-    (tmp_path / "train.py").write_text(text)
-    run(TOKENIZER, DIFFS[5:])
+    return apply
+
+
+def run(code, copy, chat_model):
+    command = [sys.executable, "-c", BEFORE + code, *map(str, chat_model), "--system", ""]
+    subprocess.run(command, cwd=copy, check=True)
+
+
+def test_each_fork_applies_alone_and_after_the_others_and_the_suite_passes(fork, chat_model):
+    for diff in DIFFS:
+        fork(diff, "--check")
+    for diff in DIFFS:
+        copy = fork(diff)
+    run(FORKS, copy, chat_model)
+    run(TOKENIZER, copy, chat_model)
+    suite = [sys.executable, "-m", "pytest", "-q", "-x", "--ignore=tests/test_forking.py"]
+    subprocess.run(suite, cwd=copy, check=True)
+
+
+def test_two_rooms_may_go_with_their_lines(fork, chat_model):
+    copy = fork(DIFFS[-1])
+    shutil.rmtree(copy / "lookahead" / "baselines")
+    shutil.rmtree(copy / "lookahead" / "one_gpu")
+    for path in (copy / "train.py", copy / "lookahead" / "methods.py"):
+        lines = r"(?m), one_gpu|^.*(BETAS|rewrite_answers).*\n|^    .constrained(.*\n)+?    \),\n"
+        path.write_text(re.sub(lines, "", path.read_text()))
+    run(TOKENIZER, copy, chat_model)
 
 
 def test_what_is_only_described(tmp_path, monkeypatch, capsys):
