@@ -12,13 +12,11 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from lookahead.chat import Chat
-from lookahead.files.tokenizers import load_tokenizer
 from lookahead.tasks import TASKS, read_pairs
-from lookahead.templates import TEMPLATES
+from lookahead.templates import load_chat
 
 task = TASKS["gsm8k"]
-chat = Chat(load_tokenizer(sys.argv[3]), TEMPLATES["llama-2"], task.system)
+chat = load_chat(sys.argv[3], "llama-2", task.system)
 lengths = {}
 for name, path, limit in (("train", sys.argv[1], 640), ("test", sys.argv[2], None)):
     pairs = read_pairs(path, task)[:limit]

@@ -54,21 +54,20 @@ def load_chat(folder, name, system=""):
     folder = path if path.is_dir() else path.parent
     reject_adapter(folder)
     tokenizer = load_tokenizer(path)
-    check_template(name, tokenizer, own_template(folder))
+
+    # The model's own template has a file, or is a field: a text, or a list of several.
+    own = str(read_fields(folder / "tokenizer_config.json").get("chat_template") or "")
+    if (folder / "chat_template.jinja").is_file():
+        own = read_text(folder / "chat_template.jinja")
+    check_template(name, tokenizer, own)
+
+    # All ids must have an embedding, and a turn must end as in the model's own files.
     ends = check_end(folder, tokenizer, TEMPLATES[name].end)
-    vocab_size = read_fields(folder / "config.json").get("vocab_size") or tokenizer.size
-    if vocab_size < tokenizer.size:
+    vocab_size = read_fields(folder / "config.json").get("vocab_size")
+    if isinstance(vocab_size, int) and vocab_size < tokenizer.size:
         raise InputError(f"{folder}: its tokenizer has {tokenizer.size} ids, its config.json a "
                          f"vocab_size of {vocab_size}; use the model's own one.")  # fmt: skip
     return Chat(tokenizer, TEMPLATES[name], system, tuple(ends))
-
-
-def own_template(folder):
-    """Return the Jinja template of a model directory as text, "" if it has none."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return read_text(path)
-    return str(read_fields(folder / "tokenizer_config.json").get("chat_template") or "")
 
 
 def check_template(name, tokenizer, own=""):

@@ -90,7 +90,7 @@ def test_a_fine_tuned_model_has_the_files_of_its_aligned_model(make, tmp_path):
 def test_what_cannot_be_copied_is_rejected_before_training(make):
     folder, _ = make()
     (folder / "special_tokens_map.json").symlink_to("../../blobs/0123")
-    with pytest.raises(InputError, match="special_tokens_map.json: is no file that can be copied"):
+    with pytest.raises(InputError, match="special_tokens_map.json: cannot be copied to the runs"):
         read_companions(folder)
 
 

@@ -74,22 +74,13 @@ class ByteLevelBPE:
 
     def _read_added(self, tokens, vocab):
         """Read the added tokens: special ones, and words that are to be found in text."""
-        # Some are in the vocabulary; the others are numbered on from its end, in order.
-        self.added = {}
-        for token in tokens:
-            name = token["content"]
-            number = vocab.get(name, max(len(vocab), 1 + max(self.added.values(), default=0)))
-            odd = token["lstrip"] or token["rstrip"] or token["single_word"] or not name
-            odd = odd or name in self.added or name != self.normalize(name)
-            if odd or token["id"] != number:
-                raise ValueError(f"the added token {token} is not computed (as {number})")
-            self.added[name] = number
+        self.added = ids_of_added(tokens, vocab)
         self.special = self.added.get
         self.specials = {token["content"]: token["id"] for token in tokens if token["special"]}
 
         # Of words that begin at the same place the longest is found; "normalized" ones come later.
         self.words = {token["content"] for token in tokens if not token["special"]}
-        late = {token["content"] for token in tokens if token["normalized"]}
+        late = {token["content"] for token in tokens if token.get("normalized")}
         groups = [self.words - late, self.words & late]
         longest_first = [sorted(group, key=len, reverse=True) for group in groups]
         patterns = ["|".join(map(re.escape, group)) or "(?!)" for group in longest_first]
@@ -181,6 +172,24 @@ class ByteLevelBPE:
         """Return the text of one id, for display; added tokens are shown by name."""
         names = {number: name for name, number in self.added.items()}
         return names.get(i) or self.decode([i])
+
+
+def ids_of_added(tokens, vocab):
+    """Return {name: id} of added tokens, of which a tokenizer's vocabulary {name: id} has some.
+
+    The others are numbered on from its end, in order. ValueError where that is not the id that a
+    file gives, or where a token takes spaces with it.
+    """
+    added = {}
+    for token in tokens:
+        name = token["content"]
+        number = vocab.get(name, max(len(vocab), 1 + max(added.values(), default=0)))
+        odd = token.get("lstrip") or token.get("rstrip") or token.get("single_word")
+        normal = unicodedata.is_normalized("NFC", name)
+        if odd or not name or not normal or name in added or token["id"] != number:
+            raise ValueError(f"the added token {token} is not computed (as {number})")
+        added[name] = number
+    return added
 
 
 def to_bytes(token):

@@ -32,11 +32,11 @@ def read_companions(folder):
     """
     copies = {}
     for path in sorted(folder.iterdir()):
-        if path.name.endswith(COPIED) and not path.name.endswith(NOT_COPIED) and not path.is_dir():
-            if not path.is_file():
-                raise InputError(f"{path}: is no file that can be copied to the runs (a link to "
-                                 "nothing?); restore or remove it.")  # fmt: skip
-            copies[path.name] = path.read_bytes()
+        if path.is_dir() or path.name.endswith(NOT_COPIED) or not path.name.endswith(COPIED):
+            continue
+        if not path.is_file():  # a link to nothing, say
+            raise InputError(f"{path}: cannot be copied to the runs; restore or remove it.")
+        copies[path.name] = path.read_bytes()
     return copies
 
 
@@ -138,9 +138,9 @@ def _check_weights(folder, model):
     missing = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
     for path in weight_files(folder):
         for name, (dtype, shape, _) in read_header(path)[0].items():
-            if name.endswith("rotary_emb.inv_freq"):  # of old checkpoints
-                continue
-            if name == "lm_head.weight" and model.config.tie_word_embeddings:  # `load` compares
+            # Old checkpoints have frequencies; a second tied head is compared when it is loaded.
+            tied = name == "lm_head.weight" and model.config.tie_word_embeddings
+            if tied or name.endswith("rotary_emb.inv_freq"):
                 continue
             if missing.pop(name, None) != shape or not dtype.is_floating_point:
                 raise InputError(f"{path}: tensor {name!r:.80} {tuple(shape)} comes twice, is "

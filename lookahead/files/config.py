@@ -101,8 +101,7 @@ def read_fields(path):
 def reject_adapter(folder):
     """Reject a directory with an adapter, which other programs would put on the model."""
     if (folder / "adapter_config.json").exists():
-        raise InputError(f"{folder}: holds an adapter (adapter_config.json); merge it into its "
-                         "model (peft's merge_and_unload) and save that.")  # fmt: skip
+        raise InputError(f"{folder}: holds an adapter_config.json; merge that adapter first.")
 
 
 def check_end(folder, tokenizer, end_token):
@@ -122,7 +121,6 @@ def check_end(folder, tokenizer, end_token):
         token = token.get("content")
     end = tokenizer.special(end_token)
     if end not in ids if ids else token not in (None, end_token):
-        raise InputError(f"{folder}: ends a turn with {ids or token}, not with this --template's "
-                         f"{end_token} ({end}); give the template that the model was made "
-                         "with.")  # fmt: skip
+        raise InputError(f"{folder}: ends a turn with {ids or token}, not with {end_token} "
+                         f"({end}); give the --template of the model.")  # fmt: skip
     return set(ids)

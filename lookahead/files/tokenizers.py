@@ -16,7 +16,7 @@ import pathlib
 import sentencepiece
 
 from lookahead.cli import InputError
-from lookahead.files.bpe import ByteLevelBPE
+from lookahead.files.bpe import ByteLevelBPE, ids_of_added
 from lookahead.files.config import read_fields
 
 # Appended to a model, these bytes set its normalizer_spec.add_dummy_prefix to false.
@@ -58,46 +58,49 @@ class SentencePiece:
 def read_added(folder, model):
     """Return {name: id} of the special tokens that a directory adds to a SentencePiece model.
 
-    Rejected are words, which would have to be found in text, and special tokens that text can have.
+    ValueError for words, which would have to be found in text, and special tokens that it can have.
     """
-    # Three files may list added tokens, the third without saying which are special.
-    tokens = list(read_fields(folder / "tokenizer.json").get("added_tokens") or [])
-    listed = read_fields(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
-    tokens += [token | {"id": int(number)} for number, token in listed.items()]
+    # Three files may list added tokens, the oldest without saying which are special.
     old = read_fields(folder / "added_tokens.json")
-    tokens += [{"content": name, "id": number} for name, number in old.items()]
+    listed = read_fields(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
+    tokens = [{"content": name, "id": number} for name, number in old.items()]
+    tokens += [token | {"id": int(number)} for number, token in listed.items()]
+    tokens += read_fields(folder / "tokenizer.json").get("added_tokens") or []
     special = {token["content"] for token in tokens if token.get("special")}
 
-    # A name has one id, and an id one name, that of the model if it is one of its pieces.
-    added = {}
-    names = {i: model.id_to_piece(i) for i in range(model.vocab_size())}
-    for token in tokens:
-        name = token["content"]
-        number = added.setdefault(name, token["id"])
-        is_one = number == token["id"] and names.setdefault(number, name) == name
-        strips = token.get("lstrip") or token.get("rstrip") or token.get("single_word")
+    # They have ids of their own, whichever file is asked.
+    tokens = {(token["id"], token["content"]): token for token in tokens}
+    pieces = {model.id_to_piece(i): i for i in range(model.vocab_size())}
+    added = ids_of_added([tokens[key] for key in sorted(tokens)], pieces)
+    for name, number in added.items():
         in_text = number in model.encode(name) and not model.is_unknown(number)
-        if strips or in_text or not is_one or name not in special:
-            raise InputError(f"{folder}: the added token {token} is not computed; to SentencePiece "
-                             "only special tokens may be added, with their own ids.")  # fmt: skip
+        if in_text or name not in special:
+            raise ValueError(f"the added token {name!r} is a word of text, which is not computed")
     return added
+
+
+def is_sentencepiece(path):
+    """Return whether a tokenizer.json was made of a SentencePiece model, in which ▁ is a space."""
+    model = read_fields(path).get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    return isinstance(vocab, list) or isinstance(vocab, dict) and "▁" in vocab
 
 
 def load_tokenizer(path):
     """Return the tokenizer of a file, or of a model directory (`tokenizer.json` first).
 
-    One that was made of a SentencePiece model has ▁ for a space; then the model itself is read.
+    Where that was made of a SentencePiece model, the model itself is read.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        names = ("tokenizer.json", "tokenizer.model")
-        path = next((path / name for name in names if (path / name).is_file()), path / names[0])
-    vocab = read_fields(path).get("model", {}).get("vocab") or {} if path.suffix == ".json" else {}
-    if isinstance(vocab, list) or "▁" in vocab:
+        model = path / "tokenizer.model"
+        path = path / "tokenizer.json"
+        path = model if model.is_file() and not path.is_file() else path
+    if path.suffix == ".json" and is_sentencepiece(path):
         path = path.with_name("tokenizer.model")
     if not path.is_file():
-        raise InputError(f"{path}: no such file; a SentencePiece tokenizer needs it, any other "
-                         "its tokenizer.json.")  # fmt: skip
+        raise InputError(f"{path}: no such file; a SentencePiece tokenizer needs its "
+                         "tokenizer.model, any other its tokenizer.json.")  # fmt: skip
     if path.suffix == ".json":
         return ByteLevelBPE(path)
     try:
@@ -105,3 +108,5 @@ def load_tokenizer(path):
     except RuntimeError:
         raise InputError(f"{path}: not a SentencePiece model; if it is Llama 3's (tiktoken), the "
                          "tokenizer.json is needed.") from None  # fmt: skip
+    except ValueError as error:
+        raise InputError(f"{path}: {error}.") from None
