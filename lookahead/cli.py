@@ -82,12 +82,18 @@ def add_machine_options(parser):
     """Add --device, --dtype and --token-budget, whose defaults are what suits this machine."""
     import torch
 
+    # Blocks of memory that can grow leave less of it unused; PyTorch reads this at the first use.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+    # Older cards than Ampere have no bf16 of their own, and slow attention for it.
     on_cuda = torch.cuda.is_available()
+    has_bfloat16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    dtype = "bfloat16" if has_bfloat16 else "float32"
     device = "cuda" if on_cuda else "mps" if torch.backends.mps.is_available() else "cpu"
     add = parser.add_argument
     add("--device", type=own_device, default=device, help="cuda, mps or cpu")
-    add("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_cuda else "float32",
-        help="of the weights; bfloat16 on CUDA")  # fmt: skip
+    add("--dtype", choices=["float32", "bfloat16"], default=dtype,
+        help="of the weights; bfloat16 on CUDA, if the card has it")  # fmt: skip
     add("--token-budget", type=positive, metavar="N", default=4096 if on_cuda else 1024,
         help="padded tokens of a micro-batch; 4096 on CUDA")  # fmt: skip
 

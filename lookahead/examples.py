@@ -55,7 +55,7 @@ def make_examples(name, rows, chat, task, model, context, args):
     method = METHODS[name]
     note = {}
     if method.data:
-        rows, note = method.data(rows, model, chat, task, args.token_budget)
+        rows, note = method.data(rows, model, chat, task)
 
     # The preview changes the text; what follows does not know of it.
     examples = []

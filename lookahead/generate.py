@@ -4,7 +4,8 @@ Prompts are sorted by length and decoded many at a time. The first pass runs ove
 on the right; after it, each row writes its keys and values at its own next position, over what the
 padding left there, and sees nothing at later ones. So no row is shifted, rotary positions are those
 of training, and a row's answer does not depend on its neighbours, but for rounding. A row that is
-done leaves the batch at once. Left out: sampling, which none of the paper's numbers uses.
+done leaves the batch at once. As many rows are decoded at a time as memory has room for. Left out:
+sampling, which none of the paper's numbers uses.
 
 Shapes: B rows still running, T tokens of the longest prompt, or 1, K key/value heads, E width of a
 head, S slots of the cache in use, D width, V vocabulary.
@@ -20,23 +21,32 @@ class Cache:
     """Keys and values of every layer. Memory is taken once, for the most rows and slots."""
 
     def __init__(self, config, rows, slots, device, dtype):
-        # A place for every layer, row, head and slot; rows that leave make none free.
+        # A place for every layer, row, head and slot, whole eights of slots for the mask; rows that
+        # leave make none free.
         heads = config.num_key_value_heads
+        slots += -slots % 8
         shape = (config.num_hidden_layers, rows, heads, slots, config.head_dim)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
 
     def advance(self, positions):
-        """Prepare for tokens at positions (B, T): the whole prompts, then one token a row."""
-        self.positions = positions
-        self.slots = int(positions.max()) + 1
-        self.rows = torch.arange(len(positions), device=positions.device)[:, None]
+        """Prepare for tokens at positions (B, T): the whole prompts, then one token a row.
 
-        # Slots behind a row's latest token hold what the padding left there, or nothing.
+        The positions come on the CPU, which need not wait for a GPU to know the last of them.
+        """
+        device = self.keys.device
+        self.slots = int(positions.max()) + 1
+        self.positions = positions.to(device)
+        self.rows = torch.arange(len(positions), device=device)[:, None]
+
+        # Slots behind a row's latest token hold what the padding left there, or nothing. The mask
+        # has the form that every layer's kernel would else make from another: a number to add, in
+        # the dtype of the keys, for whole eights of slots.
         self.mask = None  # over whole prompts attention is causal
-        if positions.size(1) == 1:  # a slot is visible when it is not later than the token
-            slots = torch.arange(self.slots, device=positions.device)
-            self.mask = slots <= positions[:, None, :, None]  # (B, 1, 1, S)
+        if positions.size(1) == 1:
+            self.slots += -self.slots % 8
+            later = torch.arange(self.slots, device=device) > self.positions[:, None, :, None]
+            self.mask = torch.where(later, -torch.inf, 0.0).to(self.keys.dtype)  # (B, 1, 1, S)
 
     def write(self, layer, keys, values):
         """Store keys and values (B, K, T, E) at their positions; return all, (B, K, S, E) each."""
@@ -56,27 +66,49 @@ class Cache:
             store[:, place, :, : self.slots] = store[:, source, :, : self.slots]
 
 
-def generate(model, prompts, end_ids, max_new_tokens, batch_size=64, name="generate"):
+def rows_at_once(model, longest, slots):
+    """Return how many rows memory has room for: a power of two, at most 256.
+
+    A power of two, so that a little more or less free memory changes no batch, and no rounding.
+    """
+    # A row takes its keys and values, and in the first pass the states of an MLP over its prompt.
+    config = model.config
+    weight = model.lm_head.weight
+    a_slot = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    a_prompt_token = 3 * (config.hidden_size + config.intermediate_size)
+    a_row = weight.itemsize * (slots * a_slot + longest * a_prompt_token)
+
+    # All rows may take half of a GPU's free memory, what PyTorch holds unused included.
+    memory = 2**32
+    if weight.is_cuda:
+        torch.cuda.empty_cache()
+        memory = torch.cuda.mem_get_info(weight.device)[0] // 2
+    rows = min(memory // a_row, 256)
+    return 2 ** max(rows.bit_length() - 1, 0)
+
+
+def generate(model, prompts, end_ids, max_new_tokens, batch_size=None, name="generate"):
     """Return for each prompt, a list of ids, the ids that greedy decoding adds up to an end.
 
     Any of `end_ids` ends an answer and is no part of it. `max_new_tokens` is one number, or a list
     with one for each prompt. A prompt may end in the first tokens of an answer: they are continued,
-    not repeated. InputError where a prompt fills the model's context.
+    not repeated. `batch_size` rows are decoded at a time; None: as many as memory has room for.
+    InputError where a prompt fills the model's context.
     """
     # How many tokens each prompt may get: its limit, or what the context leaves.
     limits = max_new_tokens if isinstance(max_new_tokens, list) else [max_new_tokens] * len(prompts)
     context = model.config.max_position_embeddings
     room = [min(limit, context - len(ids)) for limit, ids in zip(limits, prompts)]
+    longest = max(map(len, prompts), default=0)
     if min(room, default=1) < 1:
-        longest = max(map(len, prompts))
         raise InputError(f"{name}: a prompt of {longest} tokens leaves no room in the model's "
                          f"context of {context}.")  # fmt: skip
 
     # Memory for the longest prompt and answer, and as many rows as are decoded at a time.
     weight = model.lm_head.weight
-    slots = max((len(ids) + more for ids, more in zip(prompts, room)), default=0)
-    most = min(batch_size, len(prompts))
-    cache = Cache(model.config, most, slots, weight.device, weight.dtype)
+    slots = max((len(ids) + more for ids, more in zip(prompts, room)), default=1)
+    batch_size = batch_size or rows_at_once(model, longest, slots)
+    cache = Cache(model.config, min(batch_size, len(prompts)), slots, weight.device, weight.dtype)
 
     # Prompts of equal length together waste the least on padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
@@ -94,13 +126,13 @@ def decode_batch(model, prompts, answers, rows, room, end_ids, cache):
     """Fill the answers of some rows, each up to an end token or its room."""
     # The first pass reads the whole prompts.
     device = model.lm_head.weight.device
-    tokens, _, _ = pad([Example(prompts[i], 0) for i in rows], device)  # (B, T)
-    positions = torch.arange(tokens.size(1), device=device).expand_as(tokens)
+    tokens, _, _ = pad([Example(prompts[i], 0) for i in rows])  # (B, T)
+    positions = torch.arange(tokens.size(1)).expand_as(tokens)
     last = [len(prompts[i]) - 1 for i in rows]
     while rows:
         # The state of each row's last token scores the next one; the likeliest is taken.
         cache.advance(positions)
-        states = model.hidden(tokens, cache)[range(len(rows)), last]  # (B, D)
+        states = model.hidden(tokens.to(device), cache)[cache.rows[:, 0], last]  # (B, D)
         chosen = model.lm_head(states).argmax(-1).tolist()
 
         # A row that is done leaves, and the last one takes its place. The rows are visited from the
@@ -116,7 +148,6 @@ def decode_batch(model, prompts, answers, rows, room, end_ids, cache):
                 rows.pop()
 
         # From now on a step reads each row's latest token at its own position.
-        tokens = torch.tensor([answers[i][-1:] for i in rows], device=device)  # (B, 1)
-        positions = [[len(prompts[i]) + len(answers[i]) - 1] for i in rows]
-        positions = torch.tensor(positions, device=device)  # (B, 1)
+        tokens = torch.tensor([answers[i][-1:] for i in rows])  # (B, 1)
+        positions = torch.tensor([[len(prompts[i]) + len(answers[i]) - 1] for i in rows])  # (B, 1)
         last = -1  # there is one token a row

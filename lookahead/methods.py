@@ -23,7 +23,7 @@ class Method(typing.NamedTuple):
     loss_options: tuple = ()  # of OPTIONS
     aligned_log_probs: Callable | None = None  # what the loss takes of the aligned model:
     # (model, examples, token_budget) -> a tensor an example
-    data: Callable | None = None  # (rows, model, chat, task, token_budget) -> other rows, a note
+    data: Callable | None = None  # (rows, model, chat, task) -> other rows, a note
 
 
 class Option(typing.NamedTuple):

@@ -34,11 +34,8 @@ def is_usable(rewrite, answer, task):
     return bool(rewrite and not gives_away and task.keeps(rewrite, answer))
 
 
-def rewrite_answers(rows, model, chat, task, token_budget):
-    """Return the rows with the aligned model's rewrites, and {"rewritten": their share}.
-
-    As many requests are answered at a time as have room in a cache of twice `token_budget` tokens.
-    """
+def rewrite_answers(rows, model, chat, task):
+    """Return the rows with the aligned model's rewrites, and {"rewritten": their share}."""
     context = model.config.max_position_embeddings
     limit = task.max_new_tokens
 
@@ -50,9 +47,7 @@ def rewrite_answers(rows, model, chat, task, token_budget):
         if len(ids) < context:
             requests[i] = ids
     prompts = list(requests.values())
-    at_once = max(1, 2 * token_budget // (max(map(len, prompts), default=0) + limit))
-    name = "sdft: rewrite answers"
-    rewrites = generate(model, prompts, chat.end_ids, limit, at_once, name)
+    rewrites = generate(model, prompts, chat.end_ids, limit, name="sdft: rewrite answers")
 
     # Take the rewrites that have ended, are short enough to train on and pass the filter.
     result = list(rows)

@@ -47,7 +47,9 @@ class ResumeFile:
             name, _, key = name.partition(" ")
             weight = weights[name]
             if key:
-                self.optimizer.state[weight][key] = tensor.to(weight.device)
+                # Where the optimizer has it; AdamW has nothing yet and keeps all with the weight.
+                place = optimizer.state[weight].get(key, weight)
+                optimizer.state[weight][key] = tensor.to(place.device)
             else:
                 weight.data.copy_(tensor)
         return json.loads(texts["log"])

@@ -25,6 +25,7 @@ Left out: weight decay, and gradient clipping, which needs all gradients at once
 import functools
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from lookahead.batches import micro_batches, pad
 from lookahead.losses import select_answers
@@ -32,7 +33,16 @@ from lookahead.losses import select_answers
 # How many numbers are stepped at a time, for the fp32 temporaries. On a CPU they stay in the cache:
 # 2.4 (one core) to 4 times (two) as fast as a whole matrix at once. On a GPU a temporary takes 64
 # MiB; with smaller pieces the GPU would wait for Python.
-PIECE = 2**24 if torch.cuda.is_available() else 2**17
+CPU_PIECE = 2**17
+GPU_PIECE = 2**24
+
+ANSWER_PIECE = 2048  # answer tokens whose logits are in memory at a time
+
+
+def pieces(*tensors):
+    """Return tensors of one shape in pieces, flat: those of the first numbers of all, and so on."""
+    size = CPU_PIECE if tensors[0].device.type == "cpu" else GPU_PIECE
+    return zip(*(tensor.view(-1).split(size) for tensor in tensors))
 
 
 def upper_half(bits, nan):
@@ -116,7 +126,7 @@ def update(state, group, weight):
     step = state["step"].add_(1).item()
     beta1, beta2 = group["betas"]
     tensors = [weight, weight.grad, state["rest"], state["m"], state["v"]]
-    for upper, gradient, rest, m, v in zip(*(tensor.view(-1).split(PIECE) for tensor in tensors)):
+    for upper, gradient, rest, m, v in pieces(*tensors):
         # AdamW, each line as PyTorch computes it.
         gradient = gradient.float()
         first = m.float().lerp_(gradient, 1 - beta1)  # beta1 m + (1 - beta1) g
@@ -147,12 +157,31 @@ def fill_masters(optimizer, model, tensors, seed):
     for name, tensor in tensors:
         if name in parameters:
             weight = parameters[name]
-            upper, rest = split(tensor.to(weight.device).float())
+            rest = optimizer.state[weight]["rest"]
+            for upper, lower, numbers in pieces(weight, rest, tensor):
+                new_upper, new_lower = split(numbers.to(weight.device).float())
+                upper.copy_(new_upper)
+                lower.copy_(new_lower)
             if not rest.any():
                 rest.random_(-0x8000, 0x8000, generator=generator)
-                rest.masked_fill_(upper == 0, 0)  # below the bits of zero lie those of NaN
-            weight.copy_(upper)
-            optimizer.state[weight]["rest"].copy_(rest)
+                rest.masked_fill_(weight == 0, 0)  # below the bits of zero lie those of NaN
+
+
+def loss_in_pieces(head, loss, states, targets, positions, aligned_log_probs):
+    """Return the summed loss of N answer tokens from the states (N, D) before them.
+
+    With a large vocabulary the logits of a whole batch would be the largest tensor of a step. Here
+    they are computed a piece at a time, and in backward once more; the gradients are the same.
+    """
+
+    def loss_from(first):
+        piece = slice(first, first + ANSWER_PIECE)
+        of_aligned = None if aligned_log_probs is None else aligned_log_probs[piece]
+        return loss(head(states[piece]), targets[piece], positions[piece], of_aligned)
+
+    options = {"use_reentrant": False, "preserve_rng_state": False}
+    starts = range(0, len(targets), ANSWER_PIECE)
+    return sum(checkpoint(loss_from, first, **options) for first in starts)
 
 
 def take_step(model, optimizer, batch, token_budget, loss):
@@ -181,7 +210,7 @@ def take_step(model, optimizer, batch, token_budget, loss):
     aligned_log_probs = None
     if padded[0][2] is not None:
         aligned_log_probs = torch.cat([log_probs for _, _, log_probs in padded])  # (N,)
-    total = loss(model.lm_head(states), targets, positions, aligned_log_probs)
+    total = loss_in_pieces(model.lm_head, loss, states, targets, positions, aligned_log_probs)
 
     # Backward; every weight is stepped on the way.
     mean = total / len(targets)
