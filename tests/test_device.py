@@ -20,8 +20,8 @@ from lookahead.cli import Parser, add_machine_options
 from lookahead.files import ResumeFile
 from lookahead.files.rows import read_json
 from lookahead.generate import generate, rows_at_once
-from lookahead.losses import cross_entropy
-from lookahead.one_gpu import SplitAdamW
+from lookahead.losses import answer_log_probs, cross_entropy
+from lookahead.one_gpu import with_masters
 from lookahead.training import Recipe
 
 ANSWERS = "item tolist equal nonzero unique __bool__ __int__ __float__".split()
@@ -149,13 +149,19 @@ def test_waits_of_a_step_before_and_after_resume(dtype, each, at_the_end, tmp_pa
         model = tiny().to("cuda", dtype)
         optimizer, take_step = training.make_adamw(model, Recipe()), training.take_step
         if dtype == torch.bfloat16:
-            optimizer, take_step = SplitAdamW(model.parameters(), (0.9, 0.999)), one_gpu.take_step
+            file = [(name, torch.ones(weight.shape)) for name, weight in model.named_parameters()]
+            optimizer, take_step = with_masters(model, Recipe(), file, 0), one_gpu.take_step
         saved = ResumeFile(tmp_path, {}, model, optimizer, every=1)
         saved.restore()
         gpu.waits = 0
         take_step(model, optimizer, examples, 40, cross_entropy)
         assert gpu.waits == each * count + at_the_end and count > 2
         saved.save([{}])
+
+
+def test_log_probs_are_kept_on_the_cpu(gpu):
+    of_tokens, of_words = answer_log_probs(tiny().to("cuda"), [Example([1, 2, 3], 1)] * 2, 40, 1)
+    assert gpu.waits > 0 and not any(map(gpu.is_there, of_tokens + of_words))
 
 
 def test_waits_of_decoded_tokens(gpu):

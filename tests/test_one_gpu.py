@@ -43,7 +43,7 @@ def test_split_and_join_give_back_every_bit():
 
 @pytest.mark.parametrize("moment, most", [(torch.float32, 0.0), (torch.bfloat16, 1e-5)])
 def test_the_masters_follow_float32_adamw_bit_for_bit(monkeypatch, moment, most):
-    monkeypatch.setattr(one_gpu.split_adamw, "PIECE", 4096)  # the last piece is shorter
+    monkeypatch.setattr(split_adamw, "CPU_PIECE", 4096)  # the last piece is shorter
     weight = nn.Parameter(0.02 * drawn(20_000).bfloat16())
     expected = nn.Parameter(weight.detach().float())
     ours = SplitAdamW([weight], (0.5, 0.999), moment)
@@ -79,7 +79,7 @@ def test_the_forward_pass_sees_a_small_update_on_average(seen):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_masters_are_what_the_file_holds(dtype):
+def test_masters_are_what_the_file_holds(dtype, monkeypatch):
     model = tiny(tie_word_embeddings=True).bfloat16()
     weight, gain = model.lm_head.weight, model.model.norm.weight
     numbers = drawn(97, 32).to(dtype)
@@ -87,15 +87,20 @@ def test_masters_are_what_the_file_holds(dtype):
     file = {"lm_head.weight": -numbers, "model.embed_tokens.weight": numbers}
     file["model.norm.weight"] = torch.ones(32, dtype=dtype)
     optimizer = SplitAdamW(model.parameters(), (0.9, 0.999))
+    spy = Mock(wraps=split)
+    monkeypatch.setattr(split_adamw, "split", spy)
     masters = []
-    for seed in (0, 0, 1):
-        one_gpu.fill_masters(optimizer, model, file.items(), seed)
+    for seed, piece in ((0, 2**17), (0, 1000), (1, 1000)):
+        spy.reset_mock()
+        monkeypatch.setattr(split_adamw, "CPU_PIECE", piece)
+        fill_masters(optimizer, model, file.items(), seed)
         masters.append(master_of(weight, optimizer))
     assert torch.equal(weight, split(numbers.float())[0]) and (gain == 1).all()
     assert not (master_of(gain, optimizer) == 1).any()  # in any file on the grid
     as_in_file = masters[0] == numbers
     assert as_in_file[0].all() and as_in_file[1:].any() == (dtype != torch.bfloat16)
     assert torch.equal(*masters[:2]) and torch.equal(*masters[1:]) == (dtype != torch.bfloat16)
+    assert max(call.args[0].numel() for call in spy.call_args_list) == 1000 < numbers.numel()
 
 
 def test_rounding_at_random_keeps_the_mean():
@@ -108,8 +113,10 @@ def test_rounding_at_random_keeps_the_mean():
 
 @pytest.mark.parametrize("loss", [cross_entropy, constrained_sft])
 @pytest.mark.parametrize("recompute", [False, True])
-def test_one_backward_gives_the_gradients_of_many(loss, recompute):
-    results = []
+@pytest.mark.parametrize("piece", [2048, 7])
+def test_one_backward_gives_the_gradients_of_many(loss, recompute, piece, monkeypatch):
+    monkeypatch.setattr(split_adamw, "ANSWER_PIECE", piece)
+    losses, gradients = [], []
     batch = with_aligned(examples(), moved(tiny()))
     for take_step in (training.take_step, one_gpu.take_step):
         model = tiny(tie_word_embeddings=True)
@@ -117,6 +124,29 @@ def test_one_backward_gives_the_gradients_of_many(loss, recompute):
         results.append(gradient(model, batch, 100, loss, take_step))
     means, gradients = zip(*results)
     assert means[0] == pytest.approx(means[1], rel=1e-6) and close(*gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_are_of_a_piece_and_a_single_piece_changes_no_bit(dtype, monkeypatch):
+    gradients = []
+    loss = Mock(wraps=cross_entropy)
+    plain = Mock(side_effect=lambda head, loss, states, *others: loss(head(states), *others))
+    pieces = split_adamw.loss_in_pieces
+    for function, piece in ((plain, None), (pieces, 2048), (pieces, 7)):
+        loss.reset_mock()
+        monkeypatch.setattr(split_adamw, "loss_in_pieces", function)
+        monkeypatch.setattr(split_adamw, "ANSWER_PIECE", piece)
+        model = tiny().to(dtype)
+        one_gpu.take_step(model, Mock(), examples(), 100, loss)
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    assert torch.equal(*gradients[:2]) and not torch.equal(*gradients[1:])
+    assert max(len(call.args[0]) for call in loss.call_args_list) == 7
+
+
+def test_pieces_are_of_the_device_of_the_weights():
+    for device, size in (("cpu", 2**17), ("meta", 2**24)):
+        weight = torch.empty(2**24, dtype=torch.int8, device=device)
+        assert {len(piece) for (piece,) in split_adamw.pieces(weight)} == {size}
 
 
 def test_a_block_is_stepped_before_backward_goes_on_to_the_one_below():

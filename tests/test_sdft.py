@@ -24,20 +24,19 @@ def test_rewrites_replace_answers(tokenizer, monkeypatch, capsys):
     rewrites = ["It is 42.", "It is 41.", "It is 42. " * 40, " ", "It is 42."]
     unfinished = "It is 42. It is 42. It is 42."  # short enough, and ends in 42
 
-    def speak(model, prompts, end_ids, limit, batch_size, name):
+    def speak(model, prompts, end_ids, limit, name):
         requests = [tokenizer.decode(ids) for ids in prompts]
         assert len(requests) == 5 and all("Be kind." in text for text in requests)
         assert "What is 2 * 7?" in requests[2] and "Hello. #### 42" in requests[2]
-        assert batch_size * max(map(len, prompts)) < 2 * 1024
         return [tokenizer.encode(text)[:limit] for text in rewrites]
 
     monkeypatch.setattr("lookahead.baselines.sdft.generate", speak)
     model = tiny(tokenizer.size)
     model.config = model.config._replace(max_position_embeddings=400)
     chat = Chat(tokenizer, TEMPLATES["llama-2"])
-    ids, start = chat.encode(rows[2].prompt, unfinished, "Be kind.")
-    recipe = TASKS["gsm8k"].recipe._replace(max_length=len(ids))
-    task = TASKS["gsm8k"]._replace(max_new_tokens=len(ids) - start - 1, recipe=recipe)
-    result, note = rewrite_answers(rows, model, chat, task, 1024)
+    ids, _ = chat.encode(rows[0].prompt, rewrites[0], "Be kind.")
+    limit = len(tokenizer.encode("It is 42. " * 3 + "It is 42."))  # cut there, it still ends in 42
+    task = TASKS["gsm8k"]._replace(max_new_tokens=limit, recipe=Recipe(max_length=len(ids)))
+    result, note = rewrite_answers(rows, model, chat, task)
     assert result == [rows[0]._replace(answer="It is 42."), *rows[1:]]
     assert note == {"rewritten": 1 / 6} and "16.7% of the answers" in capsys.readouterr().err
