@@ -6,6 +6,9 @@ the CPU's, so both scripts must give the CPU's results byte for byte. Not seen: 
 would run, and what happens inside PyTorch's own functions.
 """
 
+import io
+import math
+
 import pytest
 import torch
 from conftest import tiny
@@ -14,13 +17,14 @@ from torch.utils._pytree import tree_leaves
 
 import evaluate
 import train
-from lookahead import one_gpu, training
+from lookahead import one_gpu, talk, training
 from lookahead.batches import Example, micro_batches
 from lookahead.cli import Parser, add_machine_options
 from lookahead.files import ResumeFile
 from lookahead.files.rows import read_json
 from lookahead.generate import generate, rows_at_once
 from lookahead.losses import answer_log_probs, cross_entropy
+from lookahead.model import Config
 from lookahead.one_gpu import with_masters
 from lookahead.training import Recipe
 
@@ -112,7 +116,7 @@ class Pretended(TorchFunctionMode):
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.setattr(torch, "Generator", Generator)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**32, 2**32))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7 * 2**30, 8 * 2**30))
     with Pretended() as pretended:
         yield pretended
 
@@ -126,7 +130,9 @@ def results(folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_scripts_give_what_they_give_on_the_cpu(kind, chat_model, tmp_path, script, gpu):
+def test_the_scripts_give_what_they_give_on_the_cpu(
+    kind, chat_model, tmp_path, script, gpu, monkeypatch, capsys
+):
     rows = tmp_path / "rows.jsonl"
     options = [*chat_model, "--system", "", "--lr", 1e-3, "--batch-size", 2, "--limit", 4]
     options += ["--recompute", "--method", "sdft", "constrained", *kind.split()]
@@ -136,7 +142,10 @@ def test_both_scripts_give_what_they_give_on_the_cpu(kind, chat_model, tmp_path,
         machine = ["--token-budget", 100, "--device", device]
         script(train.main, *options, "--out", tmp_path / device, *machine)
         script(evaluate.main, tmp_path / device / "chat", *asked, "--limit", 4, *machine)
-        both.append(results(tmp_path / device / "chat"))
+        monkeypatch.setattr("sys.stdin", io.StringIO("Hello."))
+        capsys.readouterr()
+        script(talk.main, tmp_path / device / "chat", "--max-new-tokens", 4, *machine)
+        both.append([capsys.readouterr().out, *results(tmp_path / device / "chat")])
     assert both[0] == both[1] and gpu.waits > 100
 
 
@@ -175,12 +184,14 @@ def test_waits_of_decoded_tokens(gpu):
     assert waits == [4, 4 + 3, 4 + 8 * 3]  # in the first pass also where each prompt ends
 
 
-def test_rows_to_decode_fill_half_of_what_is_free(gpu):
-    model = tiny().to("cuda")  # 2 layers, 2 heads of keys and values, each 8 wide
-    model.config = model.config._replace(num_hidden_layers=2**13)
-    a_row = 4 * (1000 * 2 * 2**13 * 2 * 8 + 100 * 3 * (32 + 48))
-    assert 2**31 // a_row == 2 and rows_at_once(model, 100, 1000) == 2
-    assert rows_at_once(model, 100, 100_000) == 1 and rows_at_once(model, 1, 1) == 256
+@pytest.mark.parametrize("device, memory", [("cpu", 4), ("cuda", 7 / 2)])
+def test_as_many_rows_are_decoded_as_memory_has_room_for(device, memory, gpu):
+    model = tiny().to(device)
+    model.config = Config(97, 4096, 11008, 32, 32, 32, 128)
+    a_row = 4 * (700 * 2 * 32 * 32 * 128 + 200 * 3 * (4096 + 11008))
+    power = 2 ** int(math.log2(memory * 2**30 // a_row))
+    assert rows_at_once(model, 200, 700) == power > 1
+    assert rows_at_once(model, 2000, 8000) == 1 and rows_at_once(model, 1, 1) == 256
 
 
 @pytest.mark.parametrize("has_it, dtype", [(True, "bfloat16"), (False, "float32")])

@@ -11,8 +11,7 @@ from conftest import tiny
 from test_model import peer_of
 
 from lookahead.cli import InputError
-from lookahead.generate import Cache, generate, rows_at_once
-from lookahead.model import Config, Llama
+from lookahead.generate import Cache, generate
 
 
 def prompts(n=23):
@@ -52,14 +51,6 @@ def test_the_mask_is_made_once_a_step_as_the_kernels_take_it():
         assert cache.mask.size(-1) == cache.slots == 8 * math.ceil((max(latest) + 1) / 8)
         for row, last in zip(cache.mask[:, 0, 0].tolist(), latest):
             assert row == [0.0] * (last + 1) + [-math.inf] * (cache.slots - last - 1)
-
-
-def test_rows_are_decoded_as_memory_has_room():
-    with torch.device("meta"):
-        model = Llama(Config(320, 4096, 11008, 32, 32, 32, 128))
-    a_row = 4 * (700 * 2 * 32 * 32 * 128 + 200 * 3 * (4096 + 11008))
-    assert 2**32 // a_row == 5 and rows_at_once(model, 200, 700) == 4  # a power of two
-    assert rows_at_once(model, 2000, 4096) == 1 and rows_at_once(tiny(), 20, 40) == 256
 
 
 def test_the_context_is_never_exceeded():
