@@ -46,8 +46,8 @@ def parse_arguments():
     add("--max-new-tokens", type=positive, metavar="N", help="answer to a test row (the task's)")
     add("--safety-tokens", type=positive, metavar="N", help="answer to a harmful request (the "
         "task's); the phrase test reads 100 characters")  # fmt: skip
-    add("--batch-size", type=positive, metavar="N", help="prompts decoded at a time (those that "
-        "half of the free memory has room for, at most 256)")  # fmt: skip
+    add("--batch-size", type=positive, metavar="N", help="prompts decoded at a time (as many "
+        "as memory has room for, up to 256)")  # fmt: skip
     add_machine_options(parser)
     return parser.parse_args()
 

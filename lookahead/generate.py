@@ -78,11 +78,11 @@ def rows_at_once(model, longest, slots):
     a_prompt_token = 3 * (config.hidden_size + config.intermediate_size)
     a_row = weight.itemsize * (slots * a_slot + longest * a_prompt_token)
 
-    # All rows may take half of a GPU's free memory, what PyTorch holds unused included.
+    # All rows may take 4 GiB, or of a GPU 3/4 of the free memory, which PyTorch gives back first.
     memory = 2**32
     if weight.is_cuda:
         torch.cuda.empty_cache()
-        memory = torch.cuda.mem_get_info(weight.device)[0] // 2
+        memory = torch.cuda.mem_get_info(weight.device)[0] * 3 // 4
     rows = min(memory // a_row, 256)
     return 2 ** max(rows.bit_length() - 1, 0)
 

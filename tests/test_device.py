@@ -116,7 +116,7 @@ class Pretended(TorchFunctionMode):
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.setattr(torch, "Generator", Generator)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * 2**30, 9 * 2**30))
     with Pretended() as pretended:
         yield pretended
 
@@ -184,7 +184,7 @@ def test_waits_of_decoded_tokens(gpu):
     assert waits == [4, 4 + 3, 4 + 8 * 3]  # in the first pass also where each prompt ends
 
 
-@pytest.mark.parametrize("device, memory", [("cpu", 4), ("cuda", 7 / 2)])
+@pytest.mark.parametrize("device, memory", [("cpu", 4), ("cuda", 8 * 3 / 4)])
 def test_as_many_rows_are_decoded_as_memory_has_room_for(device, memory, gpu):
     model = tiny().to(device)
     model.config = Config(97, 4096, 11008, 32, 32, 32, 128)
