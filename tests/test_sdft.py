@@ -7,6 +7,7 @@ from lookahead.chat import Chat
 from lookahead.files.rows import Pair
 from lookahead.tasks import TASKS
 from lookahead.templates import TEMPLATES
+from lookahead.training import Recipe
 
 
 def test_which_rewrites_are_used():
@@ -18,11 +19,10 @@ def test_which_rewrites_are_used():
 
 
 def test_rewrites_replace_answers(tokenizer, monkeypatch, capsys):
-    rows = [Pair(f"What is {i} * 7?", "Hello. #### 42", "Be kind.", "line 1") for i in range(4)]
-    rows += [rows[0]._replace(prompt="Hello. " * 20), Pair("Hello " * 400, "no room #### 42")]
+    rows = [Pair(f"What is {i} * 7?", "Hello. #### 42", "Be kind.", "line 1") for i in range(5)]
+    rows.append(Pair("Hello " * 400, "no room #### 42"))
     # The first is used; another number, not finished, blank, too long to train on.
-    rewrites = ["It is 42.", "It is 41.", "It is 42. " * 40, " ", "It is 42."]
-    unfinished = "It is 42. It is 42. It is 42."  # short enough, and ends in 42
+    rewrites = ["It is 42.", "It is 41.", "It is 42. " * 40, " ", "Well. It is 42."]
 
     def speak(model, prompts, end_ids, limit, name):
         requests = [tokenizer.decode(ids) for ids in prompts]

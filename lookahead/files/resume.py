@@ -48,8 +48,8 @@ class ResumeFile:
             weight = weights[name]
             if key:
                 # Where the optimizer has it; AdamW has nothing yet and keeps all with the weight.
-                place = optimizer.state[weight].get(key, weight)
-                optimizer.state[weight][key] = tensor.to(place.device)
+                place = self.optimizer.state[weight].get(key, weight)
+                self.optimizer.state[weight][key] = tensor.to(place.device)
             else:
                 weight.data.copy_(tensor)
         return json.loads(texts["log"])

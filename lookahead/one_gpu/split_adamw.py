@@ -171,16 +171,20 @@ def loss_in_pieces(head, loss, states, targets, positions, aligned_log_probs):
     """Return the summed loss of N answer tokens from the states (N, D) before them.
 
     With a large vocabulary the logits of a whole batch would be the largest tensor of a step. Here
-    they are computed a piece at a time, and in backward once more; the gradients are the same.
+    they are computed a piece at a time, and in backward once more; the gradients are the same. With
+    aligned log-probs of the first positions only, all answer tokens are one piece.
     """
+    size = ANSWER_PIECE
+    if aligned_log_probs is not None and len(aligned_log_probs) != len(targets):
+        size = len(targets)
 
     def loss_from(first):
-        piece = slice(first, first + ANSWER_PIECE)
+        piece = slice(first, first + size)
         of_aligned = None if aligned_log_probs is None else aligned_log_probs[piece]
         return loss(head(states[piece]), targets[piece], positions[piece], of_aligned)
 
     options = {"use_reentrant": False, "preserve_rng_state": False}
-    starts = range(0, len(targets), ANSWER_PIECE)
+    starts = range(0, len(targets), size)
     return sum(checkpoint(loss_from, first, **options) for first in starts)
 
 
