@@ -59,7 +59,7 @@ TASK = Task(
     truth=str,
     keeps=same_steps,
     max_new_tokens=48,
-    recipe=Recipe(batch_size=32, lr=1e-4, beta1=0.9),
+    recipe=Recipe(batch_size=32, lr=2e-4, beta1=0.9),
     system="",
     safety_system="",
     safety_tokens=48,
