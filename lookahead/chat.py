@@ -2,8 +2,9 @@
 
 One function, `Chat.encode`, serves training and generation, so a generation prompt is exactly a
 training prompt. Special tokens enter as ids and never as text: a template is cut at them before any
-prompt is put into it, so nothing a user writes can forge them. Prompt and answer are encoded
-separately, so that it is known where the answer begins. Left out: dialogues of several turns.
+prompt is put into it, so nothing a user writes can forge what a tokenizer marks as special. Prompt
+and answer are encoded separately, so that it is known where the answer begins. Left out: dialogues
+of several turns.
 """
 
 import os

@@ -85,9 +85,8 @@ def check_template(name, tokenizer, own=""):
     if own:
         marks = ["Cutting Knowledge Date", *(each.default_system for each in TEMPLATES.values())]
         wrong += [mark for mark in marks if (mark in own) != (mark in text + form.default_system)]
-        if bool(SPECIAL.match(form.begin)) != bool(
-            re.search(r"bos_token|<s>|<\|begin_of_text\|>", own)
-        ):
+        begins = bool(re.search(r"bos_token|<s>|<\|begin_of_text\|>", own))
+        if begins != bool(SPECIAL.match(form.begin)):
             wrong.append("BOS at the beginning")
         if "<think>" in text and "enable_thinking" not in own or re.search(r"nt\\+n<think>", own):
             wrong.append("the think block")

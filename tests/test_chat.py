@@ -278,6 +278,9 @@ def test_special_tokens_beside_a_sentencepiece_model_enter_as_ids(tokenizer, tmp
 ])  # fmt: skip
 def test_what_else_is_added_to_a_sentencepiece_model_is_rejected(tokens, old, tokenizer, tmp_path):
     load_tokenizer(beside(tokenizer, tmp_path, [*PIECES, *NEW]))
+    load_tokenizer(beside(tokenizer, tmp_path, [], {"<s>": 1}))
+    write_json(tmp_path / "special_tokens_map.json", {"additional_special_tokens": ["[PAD]"]})
+    assert load_tokenizer(beside(tokenizer, tmp_path, [], {"[PAD]": 400})).special("[PAD]") == 400
     with pytest.raises(InputError, match="the added token .* not computed"):
         load_tokenizer(beside(tokenizer, tmp_path, tokens, old))
 

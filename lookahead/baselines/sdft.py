@@ -10,7 +10,7 @@ from lookahead.cli import say
 from lookahead.generate import generate
 
 GIVE_AWAYS = ("reference answer", "your response", "my response", "your own response",
-              "now it's your turn")  # fmt: skip
+              "now it's your turn", "<think>", "</think>")  # fmt: skip
 REQUEST = """\
 Here is a question and its reference answer. Write your own response to the question, in your own \
 words, with the reference answer as a guide.
@@ -55,10 +55,10 @@ def rewrite_answers(rows, model, chat, task):
         rewrite = chat.decode(ids).strip()
         row = rows[i]._replace(answer=rewrite)
         ends = len(ids) < min(limit, context - len(prompt))
-        length = len(chat.encode(row.prompt, rewrite, row.system)[0])
-        fits = length <= min(context, task.recipe.max_length)
-        if ends and fits and is_usable(rewrite, rows[i].answer, task):
-            result[i] = row
+        if ends and is_usable(rewrite, rows[i].answer, task):
+            length = len(chat.encode(row.prompt, rewrite, row.system)[0])
+            if length <= min(context, task.recipe.max_length):
+                result[i] = row
     share = sum(row != other for row, other in zip(rows, result)) / len(rows)
     say(f"sdft: {share:.1%} of the answers are replaced by rewrites")
     return result, {"rewritten": share}

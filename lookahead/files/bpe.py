@@ -93,8 +93,7 @@ class ByteLevelBPE:
         parts = set(BYTES).union(*merges, map("".join, merges))
         if ordinary := parts & set(self.specials):
             raise ValueError(f"the special token {min(ordinary)!r} is a part of words too")
-        names = [name for name in model["vocab"] if name not in self.specials]
-        tokens = {name: to_bytes(name) for name in names}
+        tokens = {name: to_bytes(name) for name in model["vocab"] if name not in self.specials}
         self.vocab = {token: model["vocab"][name] for name, token in tokens.items()}
         self.whole_words = self.vocab if model.get("ignore_merges") else {}
 

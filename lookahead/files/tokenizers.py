@@ -11,6 +11,7 @@ say, `continues` leaves it out; byte-level BPE adds none. Left out: every other 
 and words that are added to a SentencePiece model.
 """
 
+import json
 import pathlib
 
 import sentencepiece
@@ -60,7 +61,8 @@ def read_added(folder, model):
 
     ValueError for words, which would have to be found in text, and special tokens that it can have.
     """
-    # Three files may list added tokens, the oldest without saying which are special.
+    # Three files may list added tokens. In old directories a fourth says which are special.
+    named = json.dumps(read_fields(folder / "special_tokens_map.json"))
     old = read_fields(folder / "added_tokens.json")
     listed = read_fields(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
     tokens = [{"content": name, "id": number} for name, number in old.items()]
@@ -73,8 +75,10 @@ def read_added(folder, model):
     pieces = {model.id_to_piece(i): i for i in range(model.vocab_size())}
     added = ids_of_added([tokens[key] for key in sorted(tokens)], pieces)
     for name, number in added.items():
-        in_text = number in model.encode(name) and not model.is_unknown(number)
-        if in_text or name not in special:
+        if number < len(pieces) and (model.is_control(number) or model.is_unknown(number)):
+            continue  # the model's own
+        is_special = name in special or json.dumps(name) in named
+        if number in model.encode(name) or not is_special:
             raise ValueError(f"the added token {name!r} is a word of text, which is not computed")
     return added
 
