@@ -7,7 +7,7 @@ from lookahead.files.checkpoint import (
     read_weights,
     save_model,
 )
-from lookahead.files.config import read_config
+from lookahead.files.config import check_end, read_config
 from lookahead.files.resume import ResumeFile
 from lookahead.files.rows import read_json
 from lookahead.files.tokenizers import load_tokenizer

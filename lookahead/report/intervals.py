@@ -103,16 +103,18 @@ def difference(scores, base, shares):
 
     >>> low, high = difference([[0.5, 0.9, 0.7]], [[0.5, 0.5, 0.5]], shares=False)
     >>> round(low, 3), round(high, 3)
-    (-0.026, 0.426)
+    (-0.297, 0.697)
     """
     means = zip(map(statistics.fmean, zip(*scores)), map(statistics.fmean, zip(*base)))
     differences = [ours - theirs for ours, theirs in means]
     if len(differences) < 2:
         return None
+    width = STUDENT.get(len(differences), 1.96)
     if shares:
+        width = 1.96
         differences += [1.0, -1.0]
     mean = statistics.fmean(differences)
-    half = 1.96 * statistics.stdev(differences) / math.sqrt(len(differences))
+    half = width * statistics.stdev(differences) / math.sqrt(len(differences))
     return mean - half, mean + half
 
 
