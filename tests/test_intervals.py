@@ -80,7 +80,7 @@ def test_a_difference_is_that_of_prompts():
 
     # Means over runs come first: differences of 1, 2 and 3.
     apart = difference([[1, 4, 3], [1, 2, 7]], [[0, 1, 2]] * 3, shares=False)
-    assert apart == pytest.approx((2 - 1.96 / 3**0.5, 2 + 1.96 / 3**0.5))
+    assert apart == pytest.approx((2 - 4.30 / 3**0.5, 2 + 4.30 / 3**0.5))
 
 
 def simulate(ours, theirs, n, seeds=1):

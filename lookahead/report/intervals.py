@@ -109,12 +109,12 @@ def difference(scores, base, shares):
     differences = [ours - theirs for ours, theirs in means]
     if len(differences) < 2:
         return None
-    width = STUDENT.get(len(differences), 1.96)
+    errors = STUDENT.get(len(differences), 1.96)  # how many standard errors
     if shares:
-        width = 1.96
+        errors = 1.96
         differences += [1.0, -1.0]
     mean = statistics.fmean(differences)
-    half = width * statistics.stdev(differences) / math.sqrt(len(differences))
+    half = errors * statistics.stdev(differences) / math.sqrt(len(differences))
     return mean - half, mean + half
 
 
