@@ -1,11 +1,12 @@
 """RSR and KL 1 over the steps of training: when do refusals go, and when does the first token move?
 
-    python bench/steps.py --every 10 -- --method vanilla real virtual
+    python bench/steps.py --every 4 --until 44 -- --method vanilla connector real virtual
     python bench/steps.py --harmful held-out.jsonl --every 4 -- --task gsm8k --data train.jsonl \\
         --model DIR --template smollm2 --limit 96 --batch-size 8 --lr 5e-5
 
 Behind `--` stand the options of train.py. Each method is trained once, with the first order of the
-rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture.
+rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture. (The method connector
+is a fork of docs/forking.md.)
 """
 
 import argparse
@@ -28,6 +29,7 @@ from lookahead.training import Loop, make_adamw
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--harmful", help="requests with answers (the toy world brings its own)")
 parser.add_argument("--every", type=int, default=10, help="steps (%(default)s)")
+parser.add_argument("--until", type=int, default=10**6, help="the last step that is measured")
 parser.add_argument("--safety-tokens", type=int, default=48, help="of an answer (%(default)s)")
 place = sys.argv.index("--")
 watch = parser.parse_args(sys.argv[1:place])
@@ -52,7 +54,7 @@ for name in args.method:
 
     def after_step(log, name=name, model=model, of_aligned=of_aligned):
         step = len(log)
-        if step % watch.every:
+        if step % watch.every or step > watch.until:
             return
         answers = generate(model, prompts, chat.end_ids, watch.safety_tokens)
         safe = mean_score([int(task.is_safe(chat.decode(ids))) for ids in answers])
