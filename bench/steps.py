@@ -5,8 +5,8 @@
         --model DIR --template smollm2 --limit 96 --batch-size 8 --lr 5e-5
 
 Behind `--` stand the options of train.py. Each method is trained once, with the first order of the
-rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture. (The method connector
-is a fork of docs/forking.md.)
+rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture.
+(`connector` is a fork of docs/forking.md.)
 """
 
 import argparse
