@@ -6,6 +6,7 @@ the CPU's, so both scripts must give the CPU's results byte for byte. Not seen: 
 would run, and what happens inside PyTorch's own functions.
 """
 
+import functools
 import io
 import math
 
@@ -63,9 +64,8 @@ class Pretended(TorchFunctionMode):
             return torch.device("cuda", 0)
         if function == torch.Tensor.is_cuda.__get__:
             return there
-        if function is torch.Tensor.backward:  # its hooks have a GPU too
-            with self:
-                return torch.autograd.backward(*args)
+        if name == "register_post_accumulate_grad_hook":
+            return function(args[0], functools.partial(self.enter_and_call, args[1]))
         self.reject(name, there, args, kwargs)
         self.waits += self.is_wait(name, there, args)
 
@@ -88,6 +88,10 @@ class Pretended(TorchFunctionMode):
             remember = self.storages.add if goes_there else self.storages.discard
             remember(tensor.untyped_storage()._cdata)
         return result
+
+    def enter_and_call(self, hook, weight):
+        with self:  # in backward PyTorch has left it
+            hook(weight)
 
     def reject(self, name, there, args, kwargs):
         """Raise where a GPU would: single numbers alone may come from the CPU, and indices."""
