@@ -38,7 +38,7 @@ from lookahead.examples import choose_rows, to_example
 from lookahead.files import load_model, read_weights
 from lookahead.generate import generate
 from lookahead.losses import answer_log_probs
-from lookahead.one_gpu.split_adamw import join, round_at_random
+from lookahead.one_gpu.halves import join, round_at_random
 from lookahead.tasks import TASKS, read_harmful
 from lookahead.templates import TEMPLATES, load_chat
 from lookahead.toy import aligned

@@ -125,14 +125,13 @@ def generate(model, prompts, end_ids, max_new_tokens, batch_size=None, name="gen
 def decode_batch(model, prompts, answers, rows, room, end_ids, cache):
     """Fill the answers of some rows, each up to an end token or its room."""
     # The first pass reads the whole prompts.
-    device = model.lm_head.weight.device
     tokens, _, _ = pad([Example(prompts[i], 0) for i in rows])  # (B, T)
     positions = torch.arange(tokens.size(1)).expand_as(tokens)
     last = [len(prompts[i]) - 1 for i in rows]
     while rows:
         # The state of each row's last token scores the next one; the likeliest is taken.
         cache.advance(positions)
-        states = model.hidden(tokens.to(device), cache)[cache.rows[:, 0], last]  # (B, D)
+        states = model.hidden(tokens.to(cache.keys.device), cache)[cache.rows[:, 0], last]  # (B, D)
         chosen = model.lm_head(states).argmax(-1).tolist()
 
         # A row that is done leaves, and the last one takes its place. The rows are visited from the

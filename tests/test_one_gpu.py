@@ -16,7 +16,8 @@ from lookahead.baselines import constrained_sft
 from lookahead.batches import micro_batches
 from lookahead.losses import cross_entropy
 from lookahead.one_gpu import add_lora, fill_masters, lora, merge_lora, split_adamw
-from lookahead.one_gpu.split_adamw import SplitAdamW, join, round_at_random, split
+from lookahead.one_gpu.halves import join, round_at_random, split
+from lookahead.one_gpu.split_adamw import SplitAdamW
 
 STEP = 2.0**-7  # between bf16 numbers from 1 to 2
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lookahead.one_gpu.split_adamw import round_at_random
+from lookahead.one_gpu.halves import round_at_random
 
 SCALE = 2.0  # alpha / rank
 

@@ -4,9 +4,9 @@
 its gradient is complete, then frees the gradient: never are all of them in memory. So nothing is
 left to do after backward.
 
-A bf16 number is the upper half of an fp32 number. The model has the upper halves as its weights and
-the optimizer keeps the lower ones, the *rest*: together they are the fp32 *master* weight. It is
-joined, stepped and split again, in 10 bytes a parameter with both moments.
+A bf16 number is the upper half of an fp32 number (`halves.py`). The model has the upper halves as
+its weights and the optimizer keeps the lower ones, the *rest*: together they are the fp32 *master*
+weight. It is joined, stepped and split again, in 10 bytes a parameter with both moments.
 
 An exact master is not enough: where it starts matters. The forward pass sees the master rounded to
 bf16, and a rounded weight moves only when the master crosses the middle between two bf16 numbers. A
@@ -29,6 +29,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lookahead.batches import micro_batches, pad
 from lookahead.losses import select_answers
+from lookahead.one_gpu.halves import join, split
 
 # How many numbers are stepped at a time, for the fp32 temporaries. On a CPU they stay in the cache:
 # 2.4 (one core) to 4 times (two) as fast as a whole matrix at once. On a GPU a temporary takes 64
@@ -43,49 +44,6 @@ def pieces(*tensors):
     """Return tensors of one shape in pieces, flat: those of the first numbers of all, and so on."""
     size = CPU_PIECE if tensors[0].device.type == "cpu" else GPU_PIECE
     return zip(*(tensor.view(-1).split(size) for tensor in tensors))
-
-
-def upper_half(bits, nan):
-    """Return the upper halves of int32 bits as bf16; where `nan` is true, NaN."""
-    upper = (bits >> 16).to(torch.int16).view(torch.bfloat16)
-    return upper.masked_fill_(nan, float("nan"))  # added bits may have carried it to inf or 0
-
-
-def split(master):
-    """Return fp32 numbers as bf16, rounded to nearest, and the int16 rest of their bits.
-
-    The rest is the lower half, read as a signed number: negative where rounding went up. A NaN
-    stays a NaN.
-
-    >>> weight, rest = split(torch.tensor([1.0, 1.003]))
-    >>> weight.tolist(), rest.tolist()
-    ([1.0, 1.0], [0, 25166])
-    """
-    bits = master.view(torch.int32)
-    # Half a bf16 step is added, then the lower half cut off: to nearest, halves away from zero.
-    return upper_half(bits + 0x8000, master.isnan()), bits.to(torch.int16)
-
-
-def join(weight, rest):
-    """Return the fp32 numbers that `split` took apart, bit for bit.
-
-    >>> join(*split(torch.tensor([1.0, 1.003]))).tolist() == torch.tensor([1.0, 1.003]).tolist()
-    True
-    """
-    return (weight.float().view(torch.int32) + rest).view(torch.float32)
-
-
-def round_at_random(master, generator=None):
-    """Return fp32 numbers as bf16, up or down at random, so that the mean is the fp32 number.
-
-    A number a tenth of the way up to the next bf16 number goes up with probability 0.1. Infinity
-    and NaN stay. What is saved in bf16 from finer weights is rounded so: rounded to nearest, an
-    update of less than half a step would be lost in all weights alike. A seeded `generator`, on the
-    device of the numbers, gives the same file each time.
-    """
-    bits = master.view(torch.int32)
-    noise = torch.empty_like(bits).random_(0, 0x10000, generator=generator)
-    return upper_half(bits + noise, master.isnan())
 
 
 class SplitAdamW:
@@ -174,9 +132,8 @@ def loss_in_pieces(head, loss, states, targets, positions, aligned_log_probs):
     they are computed a piece at a time, and in backward once more; the gradients are the same. With
     aligned log-probs of the first positions only, all answer tokens are one piece.
     """
-    size = ANSWER_PIECE
-    if aligned_log_probs is not None and len(aligned_log_probs) != len(targets):
-        size = len(targets)
+    whole = aligned_log_probs is not None and len(aligned_log_probs) != len(targets)
+    size = len(targets) if whole else ANSWER_PIECE
 
     def loss_from(first):
         piece = slice(first, first + size)
@@ -184,8 +141,7 @@ def loss_in_pieces(head, loss, states, targets, positions, aligned_log_probs):
         return loss(head(states[piece]), targets[piece], positions[piece], of_aligned)
 
     options = {"use_reentrant": False, "preserve_rng_state": False}
-    starts = range(0, len(targets), size)
-    return sum(checkpoint(loss_from, first, **options) for first in starts)
+    return sum(checkpoint(loss_from, first, **options) for first in range(0, len(targets), size))
 
 
 def take_step(model, optimizer, batch, token_budget, loss):
