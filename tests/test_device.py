@@ -2,8 +2,8 @@
 
 Under `Pretended` a tensor that is made on `cuda`, or moved there, is one of the CPU whose storage
 is remembered. What a GPU would reject raises, what makes the CPU wait is counted, and numbers are
-the CPU's, so both scripts must give the CPU's results byte for byte. Not seen: which kernels a GPU
-would run, and what happens inside PyTorch's own functions.
+the CPU's, so the scripts must give the CPU's results byte for byte. Not seen: which kernels a GPU
+would run, what happens inside PyTorch's own functions, and what backward computes again.
 """
 
 import functools
