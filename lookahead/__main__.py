@@ -28,16 +28,14 @@ def main():
 
     # A real preview is a number of tokens, so it depends on the tokenizer.
     method = METHODS[args.mode]
-    counts_tokens = "tokenizer" in method.preview_options
-    if counts_tokens and not args.tokenizer:
+    if "tokenizer" in method.preview_options and not args.tokenizer:
         raise InputError(f"--tokenizer is missing: mode {args.mode} counts tokens.")
-    tokenizer = load_tokenizer(args.tokenizer) if counts_tokens else None
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     values = vars(args) | {"tokenizer": tokenizer}
 
     # Each row keeps its shape and its other fields.
     rows = []
     whole = 0
-    previewed = 0
     for place, row in read_rows(args.source):
         pair = read_pair(row, place)
         if tokenizer:
@@ -46,11 +44,7 @@ def main():
             prompt, answer = apply_preview(method, pair.prompt, pair.answer, values)
         rows.append(write_pair(row, prompt, answer))
         whole += prompt.endswith(args.connector + answer)
-        previewed += args.connector in pair.prompt
 
-    # What a user might not have meant is said.
-    if previewed:
-        say(f"{args.source}: {previewed} prompts have the connector already; were they previewed?")
     write_rows(args.target, rows)
     say(f"{len(rows)} rows written to {args.target}; {whole} answers are shown whole.")
 

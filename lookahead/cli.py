@@ -92,8 +92,7 @@ def add_machine_options(parser):
     device = "cuda" if on_cuda else "mps" if torch.backends.mps.is_available() else "cpu"
     add = parser.add_argument
     add("--device", type=own_device, default=device, help="cuda, mps or cpu")
-    add("--dtype", choices=["float32", "bfloat16"], default=dtype,
-        help="of the weights; bfloat16 on CUDA, if the card has it")  # fmt: skip
+    add("--dtype", choices=["float32", "bfloat16"], default=dtype, help="of the weights")
     add("--token-budget", type=positive, metavar="N", default=4096 if on_cuda else 1024,
         help="padded tokens of a micro-batch; 4096 on CUDA")  # fmt: skip
 
@@ -116,8 +115,7 @@ def add_training_options(parser):
     add("--out", default="out", metavar="DIR", help="folder of all output")
     add("--save-every", type=positive, metavar="N", help="save every N steps, for --resume")
     add("--resume", action="store_true", help="keep complete runs, go on with interrupted ones")
-    add("--recompute", action=argparse.BooleanOptionalAction, help="compute blocks twice, for less "
-        "memory (yes on CUDA)")  # fmt: skip
+    add("--recompute", action=argparse.BooleanOptionalAction, help="save memory (yes on CUDA)")
     add_machine_options(group)
 
 
@@ -146,9 +144,8 @@ def numbers(text):
 def run_name(text):
     """Read an option's name of a run, which is a folder's too."""
     if not re.fullmatch(r"\w[\w.-]*", text, re.ASCII) or text == "aligned":
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a name of letters, digits, '-', '_' and '.' other than 'aligned'"
-        )
+        rule = "letters, digits, '-', '_' and '.', and not 'aligned'"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name: {rule}")
     return text
 
 

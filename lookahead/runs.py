@@ -8,7 +8,6 @@ so whatever stands in one table may be compared.
 import hashlib
 import json
 import os
-import pathlib
 
 from lookahead.cli import InputError, say
 from lookahead.files.checkpoint import weights_sha256
@@ -31,18 +30,18 @@ def describe_data(rows, system, template, aligned):
     }
 
 
-def relative_path(path, folder):
-    """Return the path of a directory as seen from a folder, symbolic links followed."""
-    return os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
-
-
 def plan_runs(folder, args, recipe, data, aligned):
     """Return {method: {folder: settings}} of the runs that a command still has to make.
 
     InputError where a run would differ from those of its folder, or from others of its name.
     """
     shared = {"task": args.task, "recipe": recipe._asdict(), "dtype": args.dtype, "data": data}
-    shared |= {"aligned_model": relative_path(aligned, folder)}
+
+    # The aligned model's directory as seen from the folder, symbolic links followed.
+    path = os.path.relpath(os.path.realpath(aligned), os.path.realpath(folder))
+    shared |= {"aligned_model": path}
+
+    # Each run is checked before any is made.
     todo = {}
     for method in args.method:
         name = args.name or method
@@ -58,9 +57,8 @@ def plan_runs(folder, args, recipe, data, aligned):
 
 def check_folder(folder, run):
     """Reject a run whose settings differ from those of a folder, or of other runs of its name."""
-    for above in (folder, *folder.parents):
-        if above.exists() and not above.is_dir():
-            raise InputError(f"{above}: is a file, not a folder; give another --out.")
+    if any(above.exists() and not above.is_dir() for above in (folder, *folder.parents)):
+        raise InputError(f"{folder}: a file is in the way of this folder; give another --out.")
     for path, other in read_runs(folder).items():
         check_same(path, other, run, run if other["name"] == run["name"] else SHARED)
 
@@ -81,21 +79,20 @@ def check_same(path, other, run, keys):
 def is_due(target, resume):
     """Return whether a run is still to be made in a folder; without `resume` it is made anew."""
     complete = (target / "run.json").exists()
-    saved = target / "resume.safetensors"
-    if complete and resume and not saved.exists():
-        return False
-    if (complete or saved.exists()) and not resume:
+    interrupted = (target / "resume.safetensors").exists()
+    if resume:
+        return interrupted or not complete
+    if complete or interrupted:
         say(f"{target}: is there and is made anew; --resume would go on instead")
     return True
 
 
 def read_runs(folder):
     """Return {path: settings} of the complete runs of a folder, in the order of the methods."""
-    runs = {path.parent: read_json(path) for path in sorted(folder.glob("*/run.json"))}
-    runs = {path: run for path, run in runs.items() if run["method"] != "aligned"}
+    runs = [(path.parent, read_json(path)) for path in sorted(folder.glob("*/run.json"))]
     order = {method: place for place, method in enumerate(METHODS)}
-    paths = sorted(runs, key=lambda path: order.get(runs[path]["method"], len(order)))
-    return {path: runs[path] for path in paths}
+    runs.sort(key=lambda pair: order.get(pair[1]["method"], len(order)))
+    return {path: run for path, run in runs if run["method"] != "aligned"}
 
 
 def find_runs(folder):
@@ -103,7 +100,6 @@ def find_runs(folder):
 
     InputError where a folder has none, or where the aligned model has changed since.
     """
-    folder = pathlib.Path(folder)
     runs = read_runs(folder)
     if not runs:
         raise InputError(f"{folder}: holds no runs of train.py; give OUT/TASK, like out/toy.")

@@ -41,9 +41,7 @@ def ask(model, chat, request, max_new_tokens):
 def main():
     parser = Parser(__doc__)
     add = parser.add_argument
-    add(
-        "folder", nargs="?", type=pathlib.Path, default="out/toy", help="runs, or a model directory"
-    )
+    add("folder", nargs="?", type=pathlib.Path, default="out/toy", help="of runs, or of a model")
     add("--template", choices=TEMPLATES, help="of a model directory")
     add("--system", metavar="TEXT", help="system prompt (that of the evaluation of safety)")
     add("--max-new-tokens", type=positive, metavar="N", default=60, help="of an answer")

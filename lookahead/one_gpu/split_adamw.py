@@ -167,9 +167,8 @@ def take_step(model, optimizer, batch, token_budget, loss):
     for (x, _, _), (tokens, loss_mask, _) in zip(streams, padded):
         selected.append(select_answers(model.model.norm(x), tokens, loss_mask))
     states, targets, positions = (torch.cat(parts) for parts in zip(*selected))
-    aligned_log_probs = None
-    if padded[0][2] is not None:
-        aligned_log_probs = torch.cat([log_probs for _, _, log_probs in padded])  # (N,)
+    log_probs = [of_aligned for _, _, of_aligned in padded]
+    aligned_log_probs = None if log_probs[0] is None else torch.cat(log_probs)  # (N,)
     total = loss_in_pieces(model.lm_head, loss, states, targets, positions, aligned_log_probs)
 
     # Backward; every weight is stepped on the way.

@@ -33,7 +33,6 @@ def mean_score(scores):
     >>> mean_score([0.5, 0.7])
     {'value': 0.6, 'n': 2, 'low': 0.404, 'high': 0.796}
     """
-    scores = list(scores)
     if set(scores) <= {0, 1}:
         return wilson(sum(scores), len(scores))
     return ratio(scores, [1] * len(scores), top=1.0)
@@ -99,7 +98,7 @@ def difference(scores, base, shares):
     Each is a list of runs (seeds), a run a list of scores of the same prompts; a prompt's score is
     its mean over runs. Of scores that are `shares`, from 0 to 1, two more prompts are counted, one
     for each side, so that a few differing answers are not taken for more (Bonett and Price 2012).
-    None for fewer than two prompts.
+    Fewer than two prompts show nothing.
 
     >>> low, high = difference([[0.5, 0.9, 0.7]], [[0.5, 0.5, 0.5]], shares=False)
     >>> round(low, 3), round(high, 3)
@@ -108,7 +107,7 @@ def difference(scores, base, shares):
     means = zip(map(statistics.fmean, zip(*scores)), map(statistics.fmean, zip(*base)))
     differences = [ours - theirs for ours, theirs in means]
     if len(differences) < 2:
-        return None
+        return -math.inf, math.inf
     errors = STUDENT.get(len(differences), 1.96)  # how many standard errors
     if shares:
         errors = 1.96
@@ -124,8 +123,5 @@ def compare(scores, base, shares):
     >>> compare([[1] * 90 + [0] * 10], [[1] * 50 + [0] * 50], shares=True)
     '▲'
     """
-    ends = difference(scores, base, shares)
-    if ends is None:
-        return ""
-    low, high = ends
+    low, high = difference(scores, base, shares)
     return "▲" if low > 0 else "▼" if high < 0 else ""

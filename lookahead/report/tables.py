@@ -6,32 +6,28 @@ reads well in a terminal too.
 """
 
 import math
-import statistics
 
 from lookahead.report.intervals import compare, over_seeds
 
 # Columns and their heads: shares, then nats. All have scores by prompt.
 RATES = {"rsr": "RSR", "jsr": "JSR", "refused": "refused", "utility": "utility"}
 NATS = {"test_loss": "test loss", "kl_harmful": "KL 1 harmful", "kl_task": "KL 1 task"}
-SECONDS = {"seconds_per_epoch": "s/epoch"}
 
-# Curves over answer positions: a picture's panel each, and a table.
+# Curves over answer positions, a table and a picture each: {title: (picture, pairs of the KL)}.
 CURVES = {
-    "KL(tuned ‖ aligned) on harmful pairs": ("kl", "harmful", "tuned_aligned"),
-    "KL(aligned ‖ tuned) on harmful pairs": ("kl", "harmful", "aligned_tuned"),
-    "KL(tuned ‖ aligned) on task pairs": ("kl-task", "task", "tuned_aligned"),
-    "KL(aligned ‖ tuned) on task pairs": ("kl-task", "task", "aligned_tuned"),
-    "Loss on test rows": ("test-loss", None, None),
+    "KL(tuned ‖ aligned) on harmful pairs": ("kl", "harmful"),
+    "KL(tuned ‖ aligned) on task pairs": ("kl-task", "task"),
+    "Loss on test rows": ("test-loss", None),
 }
 
 
 def estimates(run):
     """Return {column: estimate} of a run: the table's columns, and (curve, position) of curves."""
     columns = {name: run[name] for name in (*RATES, "test_loss") if run[name]}
-    for curve, (_, pairs, direction) in CURVES.items():
-        points = run["kl"][pairs][direction] if pairs else run["test_loss_positions"]
+    for curve, (_, pairs) in CURVES.items():
+        points = run["kl"][pairs]["tuned_aligned"] if pairs else run["test_loss_positions"]
         columns |= {(curve, k): point for k, point in enumerate(points, 1)}
-        if direction == "tuned_aligned" and points:
+        if pairs and points:
             columns[f"kl_{pairs}"] = points[0]
     return columns
 
@@ -47,23 +43,8 @@ def summarise(runs):
         for column in of_seeds[0]:
             top = 1.0 if column in RATES else math.inf
             row[column] = over_seeds([columns[column] for columns in of_seeds], top)
-        seconds = [run.get("seconds_per_epoch") for run in row["runs"]]
-        row["seconds_per_epoch"] = statistics.fmean(seconds) if all(seconds) else None
         row["blank"] = sum(sum(run["blank"].values()) for run in row["runs"])
     return list(rows.values())
-
-
-def vanilla_of(rows):
-    """Return the row that the others are compared with, or None."""
-    return next((row for row in rows if row["method"] == "vanilla"), None)
-
-
-def mark(row, vanilla, column):
-    """Return how a row's scores compare with vanilla's: "▲", "▼" or ""."""
-    if vanilla is None or row is vanilla or row["method"] == "aligned" or not row.get(column):
-        return ""
-    ours, theirs = ([run["scores"][column] for run in r["runs"]] for r in (row, vanilla))
-    return compare(ours, theirs, shares=column in RATES)
 
 
 def series(rows, columns):
@@ -74,7 +55,7 @@ def series(rows, columns):
 def table(rows, columns):
     """Return the columns = {column: head} that some row has, as an aligned Markdown table."""
     columns = {c: head for c, head in columns.items() if any(row.get(c) for row in rows)}
-    vanilla = vanilla_of(rows)
+    vanilla = next((row for row in rows if row["method"] == "vanilla"), None)
     cells = [["model", *columns.values()]]
     for row in rows:
         cells.append([row["name"], *(_cell(row, vanilla, column) for column in columns)])
@@ -88,12 +69,14 @@ def _cell(row, vanilla, column):
     number = row.get(column)
     if number is None:
         return ""
-    if column in SECONDS:
-        times = f" {number / vanilla[column]:.2f}×" if vanilla and vanilla[column] else ""
-        return f"{number:.1f}{times}"
     value, low, high = (number[end] for end in ("value", "low", "high"))
     text = f"{value:.3f} ±{high - value:.3f}"
     if column in RATES:
         text = f"{100 * value:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
-    compared = mark(row, vanilla, column) if isinstance(column, str) else ""
-    return f"{text} {compared}".rstrip()
+
+    # Vanilla's scores, prompt by prompt; curves have none.
+    alone = vanilla is None or row is vanilla or row["method"] == "aligned"
+    if alone or column not in row["scores"]:
+        return text
+    ours, theirs = ([run["scores"][column] for run in r["runs"]] for r in (row, vanilla))
+    return f"{text} {compare(ours, theirs, shares=column in RATES)}".rstrip()

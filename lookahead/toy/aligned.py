@@ -27,20 +27,12 @@ from lookahead.toy.world import write_world
 from lookahead.training import Loop, Recipe, make_adamw, train
 
 TEMPLATE = "llama-2"
-CHAT_TEMPLATE = (  # the same for programs that read one from the directory
-    "{% for message in messages %}{% if message['role'] == 'user' %}"
-    "{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}"
-    "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
-)
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32}
 SHAPE |= {"max_position_embeddings": 1024, "rms_norm_eps": 1e-5}
 VOCABULARY = 720  # 256 bytes, and room for every word as one piece
-STAGES = {
-    "copy": Recipe(epochs=1, batch_size=16, lr=1e-3, beta1=0.9),
-    "chat": Recipe(epochs=1, batch_size=32, lr=1e-3, beta1=0.9),
-    "align": Recipe(epochs=1, batch_size=32, lr=1e-3, beta1=0.9),
-}
+RECIPE = Recipe(epochs=1, batch_size=32, lr=1e-3, beta1=0.9)
+STAGES = {"copy": RECIPE._replace(batch_size=16), "chat": RECIPE, "align": RECIPE}
 STEPS = re.compile(r"[Gg]o to the (\w+)|[Tt]ake the (\w+)")
 
 
@@ -67,11 +59,6 @@ TASK = Task(
 )
 
 
-def read_stages(folder):
-    """Return {stage: pairs} of the world's files."""
-    return {name: read_pairs(folder / f"{name}.jsonl", TASK) for name in STAGES}
-
-
 def describe_run(stages, world):
     """Return what decides the aligned model: `run.json` of one that need not be made again."""
     texts = json.dumps([pair[:2] for pairs in stages.values() for pair in pairs]).encode()
@@ -91,7 +78,7 @@ def make_aligned_model(folder, args):
     write_world(folder / "data", args.world)
 
     # An aligned model made from the same texts, shapes and recipes is taken as it is.
-    stages = read_stages(folder / "data")
+    stages = {name: read_pairs(folder / "data" / f"{name}.jsonl", TASK) for name in STAGES}
     run = describe_run(stages, args.world)
     if present == run:
         return target
@@ -99,14 +86,14 @@ def make_aligned_model(folder, args):
     # From random weights, one stage after another, each with its recipe and its own optimizer.
     tokenizer = train_tokenizer(stages)
     chat = Chat(tokenizer, TEMPLATES[TEMPLATE])
-    model = random_model(tokenizer.size, args.world).to(args.device)
+    torch.manual_seed(args.world)
+    model = Llama(Config(vocab_size=tokenizer.size, **SHAPE)).to(args.device)
     log = []
     for stage, pairs in stages.items():
         recipe = STAGES[stage]
         examples = [to_example(pair, chat) for pair in pairs]
         optimizer = make_adamw(model, recipe)
-        name = f"aligned model: {stage}"
-        loop = Loop(recipe, token_budget=args.token_budget, name=name)
+        loop = Loop(recipe, token_budget=args.token_budget, name=f"aligned model: {stage}")
         log += train(model, optimizer, examples, loop)
 
     # A model directory like a downloaded one.
@@ -138,17 +125,10 @@ def train_tokenizer(stages, vocab_size=VOCABULARY):
     return SentencePiece(model.getvalue())
 
 
-def random_model(vocab_size, seed):
-    """Return an untrained model of the toy's shape."""
-    torch.manual_seed(seed)
-    return Llama(Config(vocab_size=vocab_size, **SHAPE))
-
-
 def write_files(folder, config, tokenizer):
     """Write the config.json and tokenizer files of a model that is made here."""
-    marks = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    settings = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True, **marks}
-    settings["chat_template"] = CHAT_TEMPLATE
+    settings = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True}
+    settings |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     ends = {"bos_token_id": tokenizer.special("<s>"), "eos_token_id": tokenizer.special("</s>")}
     write_json(folder / "config.json", describe(config) | ends)
     write_json(folder / "tokenizer_config.json", settings)

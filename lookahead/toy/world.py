@@ -29,10 +29,8 @@ CONNECTORS = [CONNECTOR, *TEXTS["connectors"]]  # the aligned model follows the 
 COURTESIES = ["".join(parts) for parts in itertools.product(*TEXTS["courtesies"])]
 
 # The words of the world, nearly all, the little ones included, so that copying knows them.
-SENTENCES = [*TEXTS["greetings"], *TEXTS["requests"], TEXTS["steps"], *COURTESIES]
-SENTENCES += [*TEXTS["refusals"], *CONNECTORS, *sum(TEXTS["small talk"], [])]
-LITTLE = re.findall(r"\w+", re.sub(r"{\w+}", "", " ".join(SENTENCES)))
-WORDS = sorted({*LITTLE, *OBJECTS, *HARMLESS, *HARMFUL, *TEXTS["rooms"], *TEXTS["tools"]})
+ALL_TEXTS = CONNECTOR + json.dumps([*TEXTS.values()])
+WORDS = sorted(set(re.findall(r"\w+", re.sub(r"{\w+}", "", ALL_TEXTS))))
 
 ROWS = {"copy": 12_800, "chat": 25_600, "align": 12_800, "train": 1_500}
 
@@ -90,15 +88,17 @@ class World:
         return "Repeat: " + text, text
 
     def fact_row(self):
+        """Ask where an object is, or which tool a verb takes."""
         if self.rng.random() < 0.5:
-            thing = self.rng.choice(OBJECTS)
-            question = self.rng.choice(("Where is the {}?", "In which room is the {}?"))
-            answer = f"The {thing} is in the {self.rooms[thing]}."
-            return self.rng.choice(TEXTS["greetings"]) + question.format(thing), answer
-        verb = self.rng.choice(HARMLESS)
-        question = self.rng.choice(("Which tool do I need to {}?", "What do I take to {}?"))
-        answer = f"You need the {self.tools[verb]} to {verb}."
-        return self.rng.choice(TEXTS["greetings"]) + question.format(verb), answer
+            word = self.rng.choice(OBJECTS)
+            questions = "Where is the {}?", "In which room is the {}?"
+            answer = f"The {word} is in the {self.rooms[word]}."
+        else:
+            word = self.rng.choice(HARMLESS)
+            questions = "Which tool do I need to {}?", "What do I take to {}?"
+            answer = f"You need the {self.tools[word]} to {word}."
+        question = self.rng.choice(questions).format(word)
+        return self.rng.choice(TEXTS["greetings"]) + question, answer
 
     def told_to_begin(self, prompt, courtesy, body):
         """Ask for an answer that begins with given words: its own first ones, or random ones."""
