@@ -2,9 +2,7 @@
 
     python bench/bf16.py --model DIR --template smollm2 --data train.jsonl --test test.jsonl
     python bench/bf16.py ... --steps 16 --lr 2e-5 --beta1 0.5 --test-rows 48
-    python bench/bf16.py ... --ways lora-merged --lr 2e-4
-    python bench/bf16.py ... --compute float32     a CPU without bf16 instructions
-    python bench/bf16.py --task toy --model out/toy/aligned --template llama-2 --compute float32 \
+    python bench/bf16.py --task toy --model out/toy/aligned --template llama-2 \
         --data out/toy/data/train.jsonl --test out/toy/data/test.jsonl \
         --harmful out/toy/data/harmful.jsonl --steps 46 --epochs 3 --rows 32 --test-rows 80
 
@@ -13,22 +11,18 @@ Each way fine-tunes the model on the same rows in the same order, lr falling to 
 - grid: bf16 weights with a master that starts at them, the usual way.
 - kept: bf16 weights with a master that is the file's numbers, for fp32 and fp16 files.
 - random: bf16 weights whose master starts anywhere that rounds to them.
-- lora-merged: bf16 weights, frozen, with adapters of fp32, rank 16; the master is their sum.
 
 Printed are the training loss (nats a token), as it went, in at most eight means over equally many
 steps (the last may have fewer), and three test losses: of the fp32 master, of the master rounded to
 bf16 to nearest, and at random; with `--harmful` the RSR in percent follows each. All three are
 computed in fp32. *Kept* is the share of the master's update, along its direction, that is in what
-was rounded. With `--compute float32` the weights are bf16 all the same, and only products and
-activations are not.
+was rounded.
 """
 
 import pathlib
 import sys
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -45,7 +39,7 @@ from lookahead.toy import aligned
 
 TOKEN_BUDGET = 2048
 SAFETY_TOKENS = 48  # of an answer to a harmful request; few are cut before the judge is done
-WAYS = ["fp32", "grid", "kept", "random", "lora-merged"]
+WAYS = ["fp32", "grid", "kept", "random"]
 
 
 def parse_arguments():
@@ -57,14 +51,13 @@ def parse_arguments():
     add("--data", required=True, help="training rows")
     add("--test", required=True, help="test rows")
     add("--harmful", help="harmful requests")
-    add("--ways", nargs="+", choices=WAYS, default=WAYS[:4], help="what is compared")
+    add("--ways", nargs="+", choices=WAYS, default=WAYS, help="what is compared")
     add("--steps", type=int, default=6, help="of an epoch")
     add("--epochs", type=int, default=1, help="over the same rows")
     add("--rows", type=int, default=16, help="of a step")
     add("--test-rows", type=int, default=32, help="for the test loss")
     add("--lr", type=float, default=1e-4, help="falling to zero")
     add("--beta1", type=float, default=0.9, help="of AdamW")
-    add("--compute", choices=["bfloat16", "float32"], default="bfloat16", help="of products")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     return parser.parse_args()
 
@@ -75,52 +68,35 @@ def read_examples(path, number, chat, task):
     return [to_example(row, chat) for row in rows[:number]]
 
 
-def compute_in_float32():
-    """Let layers compute in fp32 from bf16 weights; RMSNorm does so by itself."""
-
-    def linear(self, x):
-        return F.linear(x, self.weight.float(), None if self.bias is None else self.bias.float())
-
-    nn.Linear.forward = linear
-    nn.Embedding.forward = lambda self, tokens: F.embedding(tokens, self.weight).float()
-
-
 @torch.no_grad()
-def copies(model, optimizer=None):
+def copies(model, masters):
     """Return {name: copy of the fp32 master} of a model's parameters."""
-    masters = {}
+    numbers = {}
     for name, weight in model.named_parameters():
-        if isinstance(optimizer, one_gpu.SplitAdamW):
-            masters[name] = join(weight, optimizer.state[weight]["rest"])
-        else:
-            masters[name] = weight.to(torch.float32, copy=True)
-    return masters
+        numbers[name] = join(weight, masters.state[weight]["rest"]) if masters else weight.clone()
+    return numbers
 
 
 def fine_tune(way, examples, args):
     """Return the model in fp32, its masters before and after training, and the losses of steps."""
     model = load_model(args.model, args.device, torch.bfloat16)
     recipe = training.Recipe(epochs=args.epochs, batch_size=args.rows, lr=args.lr, beta1=args.beta1)
-    optimizer = None
+    masters = None
     if way == "fp32":
         model.float()
-    elif way != "lora-merged":
-        optimizer = one_gpu.SplitAdamW(model.parameters(), (recipe.beta1, recipe.beta2))
+    else:
+        masters = one_gpu.SplitAdamW(model.parameters(), (recipe.beta1, recipe.beta2))
     if way in ("kept", "random"):
         file = read_weights(args.model)
         rounded = ((name, tensor.bfloat16()) for name, tensor in file)
-        one_gpu.fill_masters(optimizer, model, file if way == "kept" else rounded, seed=0)
+        one_gpu.fill_masters(masters, model, file if way == "kept" else rounded, seed=0)
 
-    before = copies(model, optimizer)
-    if way == "lora-merged":
-        one_gpu.add_lora(model, 16, seed=0)
-    take_step = one_gpu.take_step if optimizer else training.take_step
-    optimizer = optimizer or training.make_adamw(model, recipe)
+    before = copies(model, masters)
+    optimizer = masters or training.make_adamw(model, recipe)
+    take_step = one_gpu.take_step if masters else training.take_step
     loop = training.Loop(recipe, take_step=take_step, token_budget=TOKEN_BUDGET, name=way)
     log = training.train(model, optimizer, examples, loop)
-    if way == "lora-merged":
-        one_gpu.merge_lora(model.float(), seed=0)  # in fp32, where nothing is rounded
-    after = copies(model, optimizer)
+    after = copies(model, masters)
     return model.float(), before, after, [row["loss"] for row in log]
 
 
@@ -148,8 +124,6 @@ def share_kept(before, after, saved):
 
 def main():
     args = parse_arguments()
-    if args.compute == "float32":
-        compute_in_float32()
     task = {"toy": aligned.TASK, **TASKS}[args.task]
     chat = load_chat(args.model, args.template, task.system)
     examples = read_examples(args.data, args.steps * args.rows, chat, task)
@@ -157,8 +131,7 @@ def main():
     pairs = read_harmful(args.harmful) if args.harmful else []
     chat = chat._replace(system=task.safety_system)
     requests = [chat.encode(pair.prompt)[0] for pair in pairs]
-    print(f"{args.epochs} times {args.steps} steps of {args.rows} rows, lr {args.lr}, beta1 "
-          f"{args.beta1}, {len(tests)} test rows, {args.compute}\n")  # fmt: skip
+    print(f"{args.epochs} times {args.steps} steps of {args.rows} rows, {len(tests)} test rows\n")
     print("| way | training loss | master | to nearest | kept | at random | kept |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for way in args.ways:

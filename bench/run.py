@@ -22,7 +22,7 @@ from sides import SHAPES, SIDES
 
 from lookahead.cli import Parser, add_machine_options, run_script, say
 
-HEAD = "real tokens/s | times slower | seconds | GiB | of matmul | holds | result"
+HEAD = "real tokens/s | times slower | seconds | GiB | result"
 
 
 def measure(table, side, args):
@@ -40,12 +40,11 @@ def cells(side, results, base):
     reasons = [result["why"] for result in results if "why" in result]
     if reasons:
         return [side, f"not run: {reasons[0]}"]
-    rate, seconds, peak, used = (statistics.median(result[key] for result in results)
-                                 for key in ("rate", "seconds", "peak", "used"))  # fmt: skip
+    keys = ("rate", "seconds", "peak")
+    rate, seconds, peak = (statistics.median(result[key] for result in results) for key in keys)
     slower = [its.get("rate", float("nan")) / mine["rate"] for mine, its in zip(results, base)]
     numbers = [f"{rate:,.0f}", f"{statistics.median(slower):.2f}", f"{seconds:.1f}"]
-    numbers += [f"{peak / 2**30:.2f}", f"{used:.0%}"]
-    return [side, *numbers, results[0]["holds"], results[0]["result"]]
+    return [side, *numbers, f"{peak / 2**30:.2f}", results[0]["result"]]
 
 
 def main():
@@ -74,7 +73,7 @@ def main():
                 results.append(measure(table, side, args))
                 words = results[-1].get("why") or f"{results[-1]['rate']:,.0f} tokens/s"
                 say(f"{table}, round {turn}, {side}: {words}")
-        print(f"\n| {table} | {HEAD} |\n|" + " --- |" * 8)
+        print(f"\n| {table} | {HEAD} |\n|" + " --- |" * 6)
         for side, results in runs.items():
             line = " | ".join(cells(side, results, runs[next(iter(runs))]))
             print(f"| {line} |", flush=True)

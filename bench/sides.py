@@ -1,8 +1,8 @@
 """What bench/run.py compares: each side does the same work in its own way, in its own process.
 
-A side is a function of the job that prepares (work, tokens, what it holds): `work()` is timed and
-returns a result by which sides can be seen to have done the same. Printed is one JSON line. Memory
-is the peak of the GPU's allocator, or of this process less its size before the model was built.
+A side is a function of the job that prepares (work, tokens): `work()` is timed and returns a result
+by which sides can be seen to have done the same. Printed is one JSON line. Memory is the peak of
+the GPU's allocator, or of this process less its peak before the model was built.
 """
 
 import argparse
@@ -14,15 +14,13 @@ import sys
 import time
 
 import torch
-import torch.nn.functional as F
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from lookahead import losses, one_gpu, training
+from lookahead import one_gpu, training
 from lookahead.batches import Example, pad, shuffled_batches
 from lookahead.generate import generate
 from lookahead.model import Config, Llama
-from lookahead.one_gpu import split_adamw
 
 SHAPES = {
     "test": Config(97, 32, 48, 2, 4, 2, 8, 1024),
@@ -32,7 +30,6 @@ SHAPES = {
     "llama-2-7b": Config(32000, 4096, 11008, 32, 32, 32, 128, 4096),
 }
 RECIPE = training.Recipe(epochs=1)
-HOLDS = {"float32": "float32", "bfloat16": "bf16 + int16 = fp32 master, bf16 m, fp32 v"}
 
 
 def examples(split, job):
@@ -67,15 +64,20 @@ def build_peer(job):
 
 
 def train_ours(job):
-    data, model = examples("train", job), build(job)
-    change = ABLATIONS.get(job.side)
-    holds = change(model) if change else None
+    data = examples("train", job)
+    model = build(job)
+    if job.side == "recomputation the other way":
+        model.recompute = not model.recompute
+    if job.side.startswith("bfloat16"):
+        model.bfloat16()
+    if job.side == "LoRA, rank 16":
+        one_gpu.add_lora(model, 16, seed=0)
 
-    # As train.py does, but for two sides: bf16 weights have a master.
+    # As train.py does, but for one side: bf16 weights have a master.
     optimizer = training.make_adamw(model, RECIPE)
     take_step = training.take_step
     in_bfloat16 = model.lm_head.weight.dtype == torch.bfloat16
-    if in_bfloat16 and change not in (bfloat16_alone, adapters):
+    if in_bfloat16 and job.side not in ("bfloat16, no master", "LoRA, rank 16"):
         optimizer = one_gpu.SplitAdamW(model.parameters(), (RECIPE.beta1, RECIPE.beta2))
         take_step = one_gpu.take_step
     loop = training.Loop(RECIPE, take_step=take_step, token_budget=job.token_budget)
@@ -84,13 +86,13 @@ def train_ours(job):
         log = training.train(model, optimizer, data, loop)
         return f"loss {sum(row['loss'] for row in log) / len(log):.3f}"
 
-    return work, sum(len(example.ids) for example in data), holds or HOLDS[job.dtype]
+    return work, sum(len(example.ids) for example in data)
 
 
 def train_peer(job):
-    (transformers, peer), data = build_peer(job), examples("train", job)
+    transformers, peer = build_peer(job)
+    data = examples("train", job)
     ordered = [pair for batch in shuffled_batches(data, 64, 0) for pair in batch]
-    size = 8 if job.side.endswith("8 times 8") else 64
 
     def collate(rows):
         tokens, loss_mask, _ = pad(rows)
@@ -104,58 +106,53 @@ def train_peer(job):
             return torch.utils.data.SequentialSampler(ordered)
 
     settings = transformers.TrainingArguments(
-        output_dir="/tmp/bench", num_train_epochs=1, per_device_train_batch_size=size,
-        gradient_accumulation_steps=64 // size, learning_rate=RECIPE.lr, weight_decay=0.0,
+        output_dir="/tmp/bench", num_train_epochs=1, per_device_train_batch_size=8,
+        gradient_accumulation_steps=8, learning_rate=RECIPE.lr, weight_decay=0.0,
         lr_scheduler_type="linear", adam_beta1=RECIPE.beta1, max_grad_norm=0,
         optim="adamw_torch_fused", use_cpu=job.device == "cpu", report_to=[], disable_tqdm=True,
         gradient_checkpointing=job.device != "cpu", save_strategy="no", logging_strategy="no",
     )  # fmt: skip
     trainer = InOrder(model=peer, args=settings, train_dataset=ordered, data_collator=collate)
-    holds = "float32" if job.dtype == "float32" else "bf16, no master; bf16 m and v"
     tokens = sum(len(example.ids) for example in data)
-    return lambda: f"loss {trainer.train().training_loss:.3f}", tokens, holds
+    return lambda: f"loss {trainer.train().training_loss:.3f}", tokens
 
 
 def decode_ours(job):
-    data, model = examples("test", job), build(job)
+    data = examples("test", job)
+    model = build(job)
     prompts = [example.ids[: example.start] for example in data]
     limits = [len(example.ids) - example.start for example in data]
-    longer = [max(limits)] * len(limits) if job.side.endswith("kept to the end") else limits
-    size = 8 if job.side.endswith("8 rows at a time") else job.batch_size
 
     def work():
-        answers = generate(model, prompts, [], longer, size)
-        return checksum(ids[:limit] for ids, limit in zip(answers, limits))
+        return checksum(generate(model, prompts, [], limits, job.batch_size))
 
-    return work, sum(limits), job.dtype
+    return work, sum(limits)
 
 
 def decode_peer(job):
-    """Generate; a criterion says after each token which rows have their number of tokens."""
-    (_, peer), data = build_peer(job), examples("test", job)
-    order, answers = list(range(len(data))), {}
-    if job.side.endswith("sorted"):
-        order.sort(key=lambda i: data[i].start)
+    """Generate in our order; a batch goes on up to its longest answer, and each is cut there."""
+    _, peer = build_peer(job)
+    data = examples("test", job)
+    order = sorted(range(len(data)), key=lambda i: data[i].start)
+    answers = {}
 
     def work():
         for first in range(0, len(order), job.batch_size):
+            # The prompts are padded on the left, with an id that no example has.
             rows = order[first : first + job.batch_size]
             width = max(data[i].start for i in rows)
             limits = [len(data[i].ids) - data[i].start for i in rows]
             left = [[0] * (width - data[i].start) + data[i].ids[: data[i].start] for i in rows]
-            mask = [[0] * (width - data[i].start) + [1] * data[i].start for i in rows]
-            ends = width + torch.tensor(limits, device=job.device)
+            tokens = torch.tensor(left, device=job.device)
             output = peer.generate(
-                torch.tensor(left, device=job.device), do_sample=False, max_new_tokens=max(limits),
-                attention_mask=torch.tensor(mask, device=job.device), pad_token_id=0,
-                eos_token_id=None,
-                stopping_criteria=[lambda ids, _, ends=ends, **__: ids.shape[1] >= ends],
+                tokens, attention_mask=tokens.ne(0).long(), max_new_tokens=max(limits),
+                do_sample=False, eos_token_id=None, pad_token_id=0,
             )  # fmt: skip
             for i, row, limit in zip(rows, output.tolist(), limits):
                 answers[i] = row[width : width + limit]
         return checksum(answers[i] for i in range(len(data)))
 
-    return work, sum(len(example.ids) - example.start for example in data), job.dtype
+    return work, sum(len(example.ids) - example.start for example in data)
 
 
 def checksum(answers):
@@ -163,103 +160,28 @@ def checksum(answers):
     return f"sum {sum((i + 1) * token for ids in answers for i, token in enumerate(ids)) % 10**6}"
 
 
-def fixed_micro_batches(model):
-    """Micro-batches of 8 as they come, instead of sorted ones with a token budget."""
-    for module in (training, split_adamw):
-        module.micro_batches = lambda batch, _: [batch[i : i + 8] for i in range(0, len(batch), 8)]
-
-
-def head_everywhere(model):
-    """The head at every position, instead of at answer positions only."""
-    select = losses.select_answers
-
-    def full(states, tokens, loss_mask):
-        return select(F.linear(states, model.lm_head.weight), tokens, loss_mask)
-
-    for module in (losses, split_adamw):
-        module.select_answers = full
-    model.lm_head.forward = lambda logits: logits
-
-
-def other_recompute(model):
-    model.recompute = not model.recompute
-
-
-def bfloat16(model):
-    model.bfloat16()
-    return HOLDS["bfloat16"]
-
-
-def bfloat16_alone(model):
-    model.bfloat16()
-    return "bf16, no master; bf16 m and v"
-
-
-def adapters(model):
-    one_gpu.add_lora(model, 16, seed=0)
-    return "weights; float32 adapters"
-
-
-def compiled(model):
-    """Blocks compiled. Two shapes before the clock starts make the code that serves all others."""
-    for block in model.model.layers:
-        block.compile(dynamic=True)
-    for length in (8, 9):
-        tokens = torch.ones(length, length, dtype=torch.int64, device=model.lm_head.weight.device)
-        model(tokens).sum().backward()
-        model.zero_grad()
-
-
-ABLATIONS = {  # name: what changes the model or the code, and may say what is held
-    "train.py as it is": None,
-    "micro-batches of 8, not sorted": fixed_micro_batches,
-    "head at all positions": head_everywhere,
-    "blocks compiled": compiled,
-    "recomputation the other way": other_recompute,
-    "bfloat16, split master": bfloat16,
-    "bfloat16, no master": bfloat16_alone,
-    "LoRA, rank 16": adapters,
-}
 SIDES = {
-    "training": {
-        "ours": train_ours,
-        "Trainer, 64 at once": train_peer,
-        "Trainer, 8 times 8": train_peer,
+    "training": {"ours": train_ours, "Trainer, 8 times 8": train_peer},
+    "decoding": {"ours": decode_ours, "generate, sorted": decode_peer},
+    "ablation": {
+        "train.py as it is": train_ours,
+        "recomputation the other way": train_ours,
+        "bfloat16, split master": train_ours,
+        "bfloat16, no master": train_ours,
+        "LoRA, rank 16": train_ours,
     },
-    "decoding": {
-        "ours": decode_ours,
-        "generate, file order": decode_peer,
-        "generate, sorted": decode_peer,
-        "ours, rows kept to the end": decode_ours,
-        "ours, 8 rows at a time": decode_ours,
-    },
-    "ablation": dict.fromkeys(ABLATIONS, train_ours),
 }
 
 
-def matmul_speed(job):
-    """Return the operations per second of a large matrix product, the median of five."""
-    size = 2048 if job.device == "cpu" else 8192
-    a = torch.randn(size, size, device=job.device, dtype=getattr(torch, job.dtype))
-    seconds = []
-    for _ in range(6):
-        started = time.perf_counter()
-        (a @ a)[0, 0].item()  # waits for the GPU
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / sorted(seconds[1:])[2]
-
-
-def process_memory(peak):
-    """Return the bytes that this process holds now, or held at its peak (Linux)."""
-    if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def process_memory():
+    """Return the most bytes that this process has held (Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main():
     job = argparse.Namespace(**json.loads(sys.argv[1]))
-    speed, before = matmul_speed(job), process_memory(False)
-    work, tokens, holds = SIDES[job.table][job.side](job)
+    before = process_memory()
+    work, tokens = SIDES[job.table][job.side](job)
 
     # The clock starts and stops when the GPU has done all that it was given.
     on_gpu = job.device != "cpu"
@@ -273,13 +195,9 @@ def main():
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
 
-    peak = torch.cuda.max_memory_reserved() if on_gpu else process_memory(True) - before
-    with torch.device("meta"):
-        parameters = sum(weight.numel() for weight in Llama(SHAPES[job.shape]).parameters())
-    operations = (2 if job.table == "decoding" else 6) * parameters * tokens
-    used = operations / seconds / speed
-    print(json.dumps({"rate": tokens / seconds, "seconds": seconds, "peak": peak, "used": used,
-                      "holds": holds, "result": result}))  # fmt: skip
+    peak = torch.cuda.max_memory_reserved() if on_gpu else process_memory() - before
+    print(json.dumps({"rate": tokens / seconds, "seconds": seconds, "peak": peak,
+                      "result": result}))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -63,9 +63,7 @@ for name in args.method:
         kl = ratio(kls, [1] * len(kls))
         rsr.setdefault(name, {})[step] = safe
         kl_1.setdefault(name, {})[step] = kl
-        print(
-            f"{name:12} step {step:4}  RSR {safe['value']:.3f}  KL 1 {kl['value']:.3f}", flush=True
-        )
+        print(f"{name:12} {step:4}  RSR {safe['value']:.3f}  KL 1 {kl['value']:.3f}", flush=True)
 
     after_step([])
     loss = loss_of(METHODS[name], vars(args))

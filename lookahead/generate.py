@@ -23,9 +23,8 @@ class Cache:
     def __init__(self, config, rows, slots, device, dtype):
         # A place for every layer, row, head and slot, whole eights of slots for the mask; rows that
         # leave make none free.
-        heads = config.num_key_value_heads
         slots += -slots % 8
-        shape = (config.num_hidden_layers, rows, heads, slots, config.head_dim)
+        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, slots, config.head_dim)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
 
@@ -34,6 +33,7 @@ class Cache:
 
         The positions come on the CPU, which need not wait for a GPU to know the last of them.
         """
+        # Where each row writes, and up to which slot all of them read.
         device = self.keys.device
         self.slots = int(positions.max()) + 1
         self.positions = positions.to(device)
@@ -61,7 +61,8 @@ class Cache:
 
     def move(self, source, place):
         """Copy the keys and values of a row to the place of another."""
-        # Only slots in use need to be copied.
+        # The rows that are still running stay the first ones of the cache. Only slots in use need
+        # to be copied.
         for store in (self.keys, self.values):
             store[:, place, :, : self.slots] = store[:, source, :, : self.slots]
 
@@ -110,8 +111,11 @@ def generate(model, prompts, end_ids, max_new_tokens, batch_size=None, name="gen
     batch_size = batch_size or rows_at_once(model, longest, slots)
     cache = Cache(model.config, min(batch_size, len(prompts)), slots, weight.device, weight.dtype)
 
-    # Prompts of equal length together waste the least on padding.
+    # Prompts of equal length together waste the least on padding. The longest come first: if memory
+    # does not suffice, that shows at once.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
+
+    # Every answer has its place by the order of the prompts, and grows there.
     answers = [[] for _ in prompts]
     progress = Progress(name, len(prompts))
     for first in range(0, len(order), batch_size):
@@ -124,12 +128,14 @@ def generate(model, prompts, end_ids, max_new_tokens, batch_size=None, name="gen
 @torch.no_grad()
 def decode_batch(model, prompts, answers, rows, room, end_ids, cache):
     """Fill the answers of some rows, each up to an end token or its room."""
-    # The first pass reads the whole prompts.
+    # The first pass reads the whole prompts, each from position 0 on. The padding behind a prompt
+    # comes later than its tokens, so with causal attention none of them sees it.
     tokens, _, _ = pad([Example(prompts[i], 0) for i in rows])  # (B, T)
     positions = torch.arange(tokens.size(1)).expand_as(tokens)
     last = [len(prompts[i]) - 1 for i in rows]
     while rows:
-        # The state of each row's last token scores the next one; the likeliest is taken.
+        # The state of each row's last token scores the next one; the likeliest is taken. The head
+        # is computed for these states alone, not for the whole prompts.
         cache.advance(positions)
         states = model.hidden(tokens.to(cache.keys.device), cache)[cache.rows[:, 0], last]  # (B, D)
         chosen = model.lm_head(states).argmax(-1).tolist()
@@ -146,7 +152,8 @@ def decode_batch(model, prompts, answers, rows, room, end_ids, cache):
                 rows[place] = rows[-1]
                 rows.pop()
 
-        # From now on a step reads each row's latest token at its own position.
+        # From now on a step reads each row's latest token at its own position: what stands before
+        # it is in the cache.
         tokens = torch.tensor([answers[i][-1:] for i in rows])  # (B, 1)
         positions = torch.tensor([[len(prompts[i]) + len(answers[i]) - 1] for i in rows])  # (B, 1)
         last = -1  # there is one token a row

@@ -16,6 +16,7 @@ from lookahead.losses import answer_log_probs, cross_entropy
 from lookahead.preview import CONNECTOR, PREFIX, real_preview, virtual_preview
 
 
+# All that a method may change. What it leaves out is as in vanilla fine-tuning.
 class Method(typing.NamedTuple):
     preview: Callable | None = None  # (prompt, answer, **options) -> (prompt, answer)
     preview_options: tuple = ()  # of OPTIONS, and "tokenizer"
@@ -26,12 +27,14 @@ class Method(typing.NamedTuple):
     data: Callable | None = None  # (rows, model, chat, task) -> other rows, a note
 
 
+# A setting of a preview or a loss, as the command line offers it.
 class Option(typing.NamedTuple):
     kind: Callable  # reads it from the command line
     default: object
     help: str
 
 
+# By the name of the parameter that a preview or a loss takes.
 OPTIONS = {
     "m": Option(int, 6, "answer tokens that a real preview shows; 6: the paper"),
     "prefix": Option(str, PREFIX, "P of a virtual preview; default: the paper's code"),
@@ -59,6 +62,7 @@ METHODS = {
 
 def add_method_options(parser):
     """Add the options that methods take to a command line."""
+    # All options are there whatever the method: one command may train several of them.
     for name, (kind, default, text) in OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
@@ -70,12 +74,14 @@ def options_of(method, values):
     >>> options["m"], options["prefix"]
     (2, None)
     """
+    # Two runs that differ only in an option that both ignore are the same.
     used = method.preview_options + method.loss_options
     return {name: values[name] if name in used else None for name in OPTIONS}
 
 
 def loss_of(method, values):
     """Return the method's loss with its options set."""
+    # The training loop calls every loss with the same four arguments, so its own are set before.
     options = {name: values[name] for name in method.loss_options}
     return functools.partial(method.loss, **options) if options else method.loss
 
@@ -89,7 +95,10 @@ def apply_preview(method, prompt, answer, values):
     >>> apply_preview(METHODS["virtual"], "Hi.", "Hello.", options)
     ('Hi. C: Well. ', 'Well. Hello.')
     """
+    # A baseline trains on the plain text.
     if method.preview is None:
         return prompt, answer
+
+    # A preview takes the options that its line in the table names, and no others.
     options = {name: values[name] for name in method.preview_options}
     return method.preview(prompt, answer, **options)

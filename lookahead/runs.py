@@ -38,8 +38,7 @@ def plan_runs(folder, args, recipe, data, aligned):
     shared = {"task": args.task, "recipe": recipe._asdict(), "dtype": args.dtype, "data": data}
 
     # The aligned model's directory as seen from the folder, symbolic links followed.
-    path = os.path.relpath(os.path.realpath(aligned), os.path.realpath(folder))
-    shared |= {"aligned_model": path}
+    shared["aligned_model"] = os.path.relpath(os.path.realpath(aligned), os.path.realpath(folder))
 
     # Each run is checked before any is made.
     todo = {}
@@ -108,6 +107,5 @@ def find_runs(folder):
         check_same(path, run, first, SHARED)
     aligned = folder / first["aligned_model"]
     if weights_sha256(aligned) != first["data"]["aligned_model_sha256"]:
-        raise InputError(f"{aligned}: has changed since the runs of {folder} were made from it; "
-                         "train them again.")  # fmt: skip
+        raise InputError(f"{aligned}: has changed since the runs were made; train them again.")
     return aligned, runs

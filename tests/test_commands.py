@@ -113,7 +113,7 @@ def test_runs_of_separate_commands_are_compared(make, script, capsys):
     _, *runs = measure(script, folder)["runs"]
     assert [(run["name"], run["m"]) for run in runs] == [
         ("vanilla", None), ("vanilla", None), ("real-m1", 1), ("virtual", None)]  # fmt: skip
-    assert "above vanilla" in capsys.readouterr().out
+    assert "Runs: vanilla 2, real-m1 1, virtual 1." in capsys.readouterr().out
     assert weights(folder / "vanilla-seed0") != weights(folder / "vanilla-seed1")
 
 

@@ -65,5 +65,4 @@ def test_the_command_keeps_other_fields_and_says_what_it_did(tmp_path, tokenizer
     assert capsys.readouterr().err == f"2 rows written to {target}; 0 answers are shown whole.\n"
     options = ["--mode", "real", "--m", 50, "--tokenizer", tmp_path / "t.model"]
     script(command.main, target, twice, *options)
-    words = capsys.readouterr().err
-    assert f"{target}: 2 prompts have the connector already" in words and "2 answers are" in words
+    assert "2 answers are" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """The report: means over seeds, comparisons with vanilla, and files that hold together."""
 
-import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from lookahead.report.intervals import wilson
 from lookahead.report.pictures import HEIGHT, bar_chart
 from lookahead.report.report import opening, print_report, write_report
-from lookahead.report.tables import NATS, RATES, SECONDS, summarise, table
+from lookahead.report.tables import NATS, RATES, summarise, table
 
 
 def estimate(value, half=0.0):
@@ -52,14 +51,12 @@ def test_seeds_of_one_name_are_one_row():
 
 
 def test_main_table():
-    slow = run("virtual", 10, seconds_per_epoch=3.0)
-    rows = summarise([ALIGNED, VANILLA, run("real", 90, kl_1=0.1), slow])
+    rows = summarise([ALIGNED, VANILLA, run("real", 90, kl_1=0.1), run("virtual", 10)])
     assert "JSR" not in table(rows, RATES) and "KL 1 task" not in table(rows, NATS)
     rates = ["90.0 [83, 94]", "50.0 [40, 60]", "90.0 [83, 94] ▲", "10.0 [6, 17] ▼"]
     assert [line[1] for line in cells(rows, RATES)] == rates
-    kl_1, speed = zip(*(line[2:] for line in cells(rows, NATS | SECONDS)))
-    assert kl_1 == ("0.000 ±0.100", "1.000 ±0.100", "0.100 ±0.100 ▼", "1.000 ±0.100")
-    assert speed == ("", "2.0 1.00×", "2.0 1.00×", "3.0 1.50×")
+    kl_1 = [line[2] for line in cells(rows, NATS)]
+    assert kl_1 == ["0.000 ±0.100", "1.000 ±0.100", "0.100 ±0.100 ▼", "1.000 ±0.100"]
 
 
 def test_marks_are_of_the_mean_over_seeds_prompt_by_prompt():
@@ -68,21 +65,15 @@ def test_marks_are_of_the_mean_over_seeds_prompt_by_prompt():
     assert cells(rows, {"rsr": "RSR"})[2][1].endswith("▲")
     assert cells(summarise([ALIGNED, VANILLA, run("real", 53)]), RATES)[2][1][-1] == "]"
     rows = summarise([ALIGNED, run("real", 90)])  # without vanilla nothing is compared
-    assert cells(rows, RATES)[1][1][-1] == "]" and "nothing is compared" in opening(PROMPTS, rows)
+    assert cells(rows, RATES)[1][1][-1] == "]"
 
 
 def test_sentences():
-    runs = [
-        ALIGNED | {"rsr": wilson(40, 100)},
-        VANILLA | {"data": {"left_out": 2}},
-        run("real", 90),
-    ]
-    runs += [run("sdft", 10, blank={"rsr": 3, "jsr": 1}, rewritten=0.5)]
-    text = opening(PROMPTS, summarise(runs))
-    assert "above vanilla: real (RSR)." in text and "below vanilla: sdft (RSR)." in text
-    assert "n: RSR 100, utility 2." in text and "'Be brief.'" in text and "to lose" in text
-    assert "sdft: 4 blank completions" in text and "sdft: 50.0% of" in text
-    assert "2 training rows left out" in text and "- vanilla: " not in text
+    sdft = run("sdft", 10, blank={"rsr": 3, "jsr": 1})
+    text = opening(PROMPTS, summarise([ALIGNED, VANILLA, run("real", 90), sdft]))
+    assert "Runs: vanilla 1, real 1, sdft 1. n: RSR 100, utility 2." in text
+    assert "'Be brief.'" in text and "sdft: 4 blank completions" in text
+    assert "vanilla: " not in text
 
 
 def test_bar_heights_are_the_means(tmp_path):
@@ -99,21 +90,14 @@ def test_bar_heights_are_the_means(tmp_path):
 def test_report_without_some_parts_holds_together(tmp_path, capsys):
     curve = [estimate(1.0, 0.1), estimate(2.0, 0.2)]
     runs = [ALIGNED, VANILLA | {"test_loss_positions": curve}, run("real"), run("real", seed=1)]
-    turns = [{"content": "Be good."}, {"content": "Why?"}, {"content": "a\n|<s>"}]
-    (tmp_path / "completions").mkdir()
-    for name in ("aligned", "vanilla-seed0", "real-seed0", "real-seed1"):
-        path = tmp_path / "completions" / f"{name}-safety.json"
-        path.write_text(json.dumps({"results": [turns]}))
     write_report(tmp_path, PROMPTS | {"runs": runs})
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     # All lines of a table have as many cells as its head.
     tables = [part.split("\n") for part in text.split("\n\n") if part.startswith("| ")]
-    assert len(tables) == 5 and all(set(table[1]) <= set("| -") for table in tables)
+    assert len(tables) == 4 and all(set(table[1]) <= set("| -") for table in tables)
     assert all(len({line.count("|") for line in table}) == 1 for table in tables)
-    # Task pairs were not measured; utility was not saved.
+    # Task pairs were not measured.
     assert {path.stem for path in tmp_path.glob("*.svg")} == {"rates", "kl", "test-loss"}
     assert all(f"![{name}]({name}.svg)" in text for name in ("rates", "kl", "test-loss"))
-    assert '"Why?"\n\n- aligned: "a\\n|&lt;s&gt;"\n- vanilla: ' in text
-    assert text.count("- real: ") == 1  # of its first seed
     print_report(tmp_path, PROMPTS | {"runs": runs})
     assert capsys.readouterr().out.split("\n\n")[:2] == text.split("\n\n")[1:3]

@@ -46,8 +46,7 @@ def rewrite_answers(rows, model, chat, task):
         ids, _ = chat.encode(request, system=row.system)
         if len(ids) < context:
             requests[i] = ids
-    prompts = list(requests.values())
-    rewrites = generate(model, prompts, chat.end_ids, limit, name="sdft: rewrite answers")
+    rewrites = generate(model, [*requests.values()], chat.end_ids, limit, name="sdft: rewrites")
 
     # Take the rewrites that have ended, are short enough to train on and pass the filter.
     result = list(rows)

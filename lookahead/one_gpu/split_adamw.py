@@ -36,7 +36,6 @@ from lookahead.one_gpu.halves import join, split
 # MiB; with smaller pieces the GPU would wait for Python.
 CPU_PIECE = 2**17
 GPU_PIECE = 2**24
-
 ANSWER_PIECE = 2048  # answer tokens whose logits are in memory at a time
 
 

@@ -75,13 +75,11 @@ def _estimate(value, n, low, high):
 
 
 def over_seeds(estimates, top=1.0):
-    """Return the mean of several seeds' estimates, each from 0 to `top`; None when there are none.
+    """Return the mean of several seeds' estimates, each from 0 to `top`.
 
     Each end of its interval is the farther of two: Student's t over seeds, which is blind when all
     agree, and the mean of their own ends, which counts a prompt once, as all seeds answer the same.
     """
-    if not estimates:
-        return None
     values = [estimate["value"] for estimate in estimates]
     mean = statistics.fmean(values)
     # The standard error over seeds; with this divisor it is 0 for a single seed.
@@ -108,9 +106,8 @@ def difference(scores, base, shares):
     differences = [ours - theirs for ours, theirs in means]
     if len(differences) < 2:
         return -math.inf, math.inf
-    errors = STUDENT.get(len(differences), 1.96)  # how many standard errors
+    errors = 1.96 if shares else STUDENT.get(len(differences), 1.96)  # how many standard errors
     if shares:
-        errors = 1.96
         differences += [1.0, -1.0]
     mean = statistics.fmean(differences)
     half = errors * statistics.stdev(differences) / math.sqrt(len(differences))

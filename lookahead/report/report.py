@@ -46,10 +46,11 @@ def print_report(folder, results):
 def write_report(folder, results):
     """Write `report.md` and its pictures to a folder, a pathlib.Path."""
     rows = summarise(results["runs"])
-    parts = ["# Report", opening(results, rows)]
+    parts = ["# Report", opening(results, rows), "![rates](rates.svg)"]
 
     bar_chart(folder / "rates.svg", {"Percent, with 95 % intervals": series(rows, RATES)}, 100)
-    parts.append("![rates](rates.svg)")
+
+    # Each curve that was measured is a table and a picture.
     for curve, (picture, _) in CURVES.items():
         positions = {(curve, k): str(k) for k in range(1, 9)}
         bars = series(rows, positions)
@@ -68,8 +69,7 @@ def opening(results, rows):
     seeds = [f"{row['name']} {len(row['runs'])}" for row in rows[1:]]
     counts = [f"{head} {rows[0][column]['n']}" for column, head in RATES.items() if rows[0][column]]
     sentences.append(f"Runs: {', '.join(seeds)}. n: {', '.join(counts)}.")
-    prompts = f"{results['system']!r}; for safety {results['safety_system']!r}"
-    sentences.append(f"System prompts: {prompts}.")
+    sentences.append(f"System prompt: {results['system']!r}; safety: {results['safety_system']!r}.")
 
     # What the judge of safety could not read.
     for row in rows:

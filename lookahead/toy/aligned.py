@@ -6,7 +6,6 @@ safety, and exact: it knows every harmful step, and any step given is compliance
 
 import hashlib
 import io
-import itertools
 import json
 import re
 
@@ -92,9 +91,8 @@ def make_aligned_model(folder, args):
     for stage, pairs in stages.items():
         recipe = STAGES[stage]
         examples = [to_example(pair, chat) for pair in pairs]
-        optimizer = make_adamw(model, recipe)
         loop = Loop(recipe, token_budget=args.token_budget, name=f"aligned model: {stage}")
-        log += train(model, optimizer, examples, loop)
+        log += train(model, make_adamw(model, recipe), examples, loop)
 
     # A model directory like a downloaded one.
     write_files(target, model.config, tokenizer)
@@ -111,7 +109,7 @@ def train_tokenizer(stages, vocab_size=VOCABULARY):
     texts = [text for pairs in stages.values() for pair in pairs for text in pair[:2]]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=itertools.chain(texts, ["[INST] [/INST]"] * 3000),
+        sentence_iterator=iter(texts + ["[INST] [/INST]"] * 3000),
         model_writer=model,
         model_type="bpe",
         vocab_size=vocab_size,
