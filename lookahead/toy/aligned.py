@@ -26,6 +26,11 @@ from lookahead.toy.world import write_world
 from lookahead.training import Loop, Recipe, make_adamw, train
 
 TEMPLATE = "llama-2"
+CHAT_TEMPLATE = (  # the same for programs that read one from the directory (docs/trl.md)
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32}
 SHAPE |= {"max_position_embeddings": 1024, "rms_norm_eps": 1e-5}
@@ -127,6 +132,7 @@ def write_files(folder, config, tokenizer):
     """Write the config.json and tokenizer files of a model that is made here."""
     settings = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True}
     settings |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    settings["chat_template"] = CHAT_TEMPLATE
     ends = {"bos_token_id": tokenizer.special("<s>"), "eos_token_id": tokenizer.special("</s>")}
     write_json(folder / "config.json", describe(config) | ends)
     write_json(folder / "tokenizer_config.json", settings)
