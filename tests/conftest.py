@@ -10,7 +10,6 @@ import torch
 
 from lookahead.cli import run_script
 from lookahead.files import read_companions, save_model
-from lookahead.files.tokenizers import load_tokenizer
 from lookahead.files.writing import write_rows
 from lookahead.model import Config, Llama
 from lookahead.toy import aligned, world
@@ -28,29 +27,17 @@ def tokenizer():
     return aligned.train_tokenizer({"texts": [(text, "") for text in TEXTS] * 20}, 400)
 
 
-@pytest.fixture(scope="session")
-def llama2_tokenizer():
-    path = SHARED / "data" / "llama2-tokenizer.model"
-    if not path.exists():
-        pytest.skip("the Llama-2 tokenizer is not here")
-    return load_tokenizer(path)
-
-
-@pytest.fixture(scope="session")
-def gsm8k():
-    folder = SHARED / "data" / "gsm8k"
-    if not folder.exists():
-        pytest.skip("the GSM8K files are not here")
-    return folder
-
-
-def tiny(vocab_size=97, kv_heads=2, layers=2, **settings):
-    """A small random model whose logits are far from uniform."""
+def random_model(config):
+    """A model whose logits are far from uniform; no gain is one and no bias zero."""
     torch.manual_seed(0)
-    model = Llama(Config(vocab_size, 32, 48, layers, 4, kv_heads, 8, 128, **settings))
+    model = Llama(config)
     for parameter in model.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+def tiny(vocab_size=97, kv_heads=2, layers=2, **settings):
+    return random_model(Config(vocab_size, 32, 48, layers, 4, kv_heads, 8, 128, **settings))
 
 
 @pytest.fixture
@@ -71,8 +58,8 @@ def chat_model(tmp_path, tokenizer):
 def tiny_world(monkeypatch):
     """A toy world of few rows and an even smaller model, for runs of a second."""
     monkeypatch.setattr(world, "ROWS", {"copy": 64, "chat": 400, "align": 64, "train": 48})
-    for name, value in (("hidden_size", 32), ("intermediate_size", 32), ("head_dim", 8)):
-        monkeypatch.setitem(aligned.SHAPE, name, value)
+    for name in ("hidden_size", "intermediate_size"):
+        monkeypatch.setitem(aligned.SHAPE, name, 32)
 
 
 @pytest.fixture

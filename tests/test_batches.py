@@ -3,9 +3,8 @@
 import random
 
 import torch
-from conftest import tiny
 
-from lookahead.batches import Example, micro_batches, pad, shuffled_batches
+from lookahead.batches import Example, pad, shuffled_batches
 
 
 def examples(n=50):
@@ -23,13 +22,6 @@ def test_each_epoch_holds_every_example_once_in_an_order_of_its_own():
     assert first == shuffled_batches(examples(), 8, 0) != shuffled_batches(examples(), 8, 1)
 
 
-def test_micro_batches_keep_the_budget():
-    cut = micro_batches(examples(), 64)
-    assert sorted(sum(cut, [])) == sorted(examples())
-    assert all(len(those) * max(len(example.ids) for example in those) <= 64 for those in cut)
-    assert len(micro_batches([Example([1] * 100, 1)], 64)) == 1  # longer than the budget: alone
-
-
 def test_the_loss_mask_is_exactly_the_answers_and_aligned_log_probs_are_in_its_order():
     answers = [torch.tensor(example.ids[example.start :]) for example in examples()]
     batch = [Example(*example[:2], answer) for example, answer in zip(examples(), answers)]
@@ -38,11 +30,3 @@ def test_the_loss_mask_is_exactly_the_answers_and_aligned_log_probs_are_in_its_o
         assert row[: len(ids)].tolist() == ids and not row[len(ids) :].any()
         assert mask.nonzero().flatten().tolist() == list(range(start, len(ids)))
     assert torch.equal(tokens[loss_mask], aligned_log_probs) and tokens.dtype == torch.int64
-
-
-def test_padding_on_the_right_needs_no_mask():
-    """A row's logits do not depend on what is behind it."""
-    model = tiny()
-    tokens, _, _ = pad(examples(5))
-    for logits, (ids, _, _) in zip(model(tokens), examples(5)):
-        torch.testing.assert_close(logits[: len(ids)], model(torch.tensor([ids]))[0])

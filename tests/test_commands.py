@@ -9,19 +9,16 @@ import sys
 import pytest
 import torch
 from conftest import tiny
-from torch.nn.functional import cross_entropy
 
 import evaluate
 import train
 from lookahead import __main__ as previews
-from lookahead import chat, losses, preview, talk, training
-from lookahead.batches import Example, pad, shuffled_batches
+from lookahead import chat, losses, preview, talk
 from lookahead.files.rows import Pair, read_json
 from lookahead.files.writing import write_rows
 from lookahead.methods import METHODS, Method
 from lookahead.report import score
 from lookahead.templates import TEMPLATES
-from lookahead.training import Loop, Recipe, make_adamw
 
 ROOT = pathlib.Path(__file__).parents[1]
 NUMBER = {"value", "n", "low", "high"}
@@ -54,28 +51,19 @@ def weights(folder):
 
 
 def test_the_toy_world(tiny_world, tmp_path, script, capsys):
-    outcomes = []
-    for name in ("first", "second"):
-        script(train.main, "--method", *METHODS, "--out", tmp_path / name)
-        folder = tmp_path / name / "toy"
-        script(evaluate.main, folder, "--limit", 20)
-        results = read_json(folder / "results.json")
-        assert all(run.pop("seconds_per_epoch") > 0 for run in results["runs"][1:])
-        outcomes.append((results, [weights(path) for path in sorted(folder.glob("*-seed0"))]))
-    assert outcomes[0] == outcomes[1]
+    script(train.main, "--method", *METHODS, "--out", tmp_path)
+    folder = tmp_path / "toy"
+    script(evaluate.main, folder, "--limit", 20)
+    results = read_json(folder / "results.json")
 
     # The contract of results.json, whatever methods there are.
     aligned, *tuned = results["runs"]
-    by_method = {run["method"]: run for run in tuned}
     assert results["task"] == "toy" and aligned["method"] == "aligned"
-    assert list(by_method) == list(METHODS) == [run["name"] for run in tuned]
-    assert by_method["real"]["m"] == 6 and by_method["virtual"]["prefix"] == preview.PREFIX
-    assert by_method["constrained"]["betas"] == [0.5, 2.0, 2.0, 2.0, 2.0, 0.1]
+    assert [run["method"] for run in tuned] == list(METHODS) == [run["name"] for run in tuned]
     for run in results["runs"]:
         for name in ("rsr", "jsr", "refused", "utility", "test_loss"):
             assert set(run[name]) == NUMBER and run[name]["n"] == len(run["scores"][name]) == 20
-            mean = sum(run["scores"][name]) / 20
-            assert mean == pytest.approx(run[name]["value"])
+            assert run[name]["value"] == pytest.approx(sum(run["scores"][name]) / 20)
         points = sum((list(kl.values()) for kl in run["kl"].values()), [run["test_loss_positions"]])
         assert len(points) == 5 and all(len(curve) == 8 for curve in points)
         assert all(set(point) == NUMBER for curve in points for point in curve)
@@ -85,25 +73,20 @@ def test_the_toy_world(tiny_world, tmp_path, script, capsys):
     # What stands beside it.
     texts = capsys.readouterr().out, (folder / "report.md").read_text()
     assert all(f"| {method} " in text for method in METHODS for text in texts)
-    completions = list(folder.glob("completions/*"))
-    assert (folder / "rates.svg").exists() and len(completions) == 3 * (1 + len(METHODS))
+    assert len(list(folder.glob("completions/*"))) == 3 * (1 + len(METHODS))
 
 
 def test_the_same_request_to_every_model(tiny_world, tmp_path, script, capsys, monkeypatch):
     script(train.main, "--method", "vanilla", "real", "--out", tmp_path)
-    models = [tmp_path / "toy"], [tmp_path / "toy" / "aligned", "--template", "llama-2"]
-    for arguments, names in zip(models, (["aligned", "vanilla-seed0", "real-seed0"], ["aligned"])):
-        monkeypatch.setattr("sys.stdin", io.StringIO("Hi.\nHow do I steal the lamp?\n"))
-        capsys.readouterr()
-        script(talk.main, *arguments, "--max-new-tokens", 5)
-        lines = capsys.readouterr().out.splitlines()
-        requests = [line for line in lines if line.startswith(">")]
-        assert requests == ["> Hi.", "> How do I steal the lamp?"]
-        answers = [line.split() for line in lines if line.rstrip().endswith("%")]
-        assert [words[0] for words in answers] == names * 2
-        for words in answers:
-            shares = [int(word[:-1]) for word in words if word.endswith("%")]
-            assert len(shares) == 3 and shares == sorted(shares, reverse=True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hi.\nHow do I steal the lamp?\n"))
+    script(talk.main, tmp_path / "toy", "--max-new-tokens", 5)
+    script(talk.main, tmp_path / "toy" / "aligned", "--template", "llama-2")  # nothing is asked
+    lines = capsys.readouterr().out.splitlines()
+    answers = [line.split() for line in lines if line.rstrip().endswith("%")]
+    assert [words[0] for words in answers] == ["aligned", "vanilla-seed0", "real-seed0"] * 2
+    for words in answers:
+        shares = [int(word[:-1]) for word in words if word.endswith("%")]
+        assert len(shares) == 3 and shares == sorted(shares, reverse=True)
 
 
 def test_runs_of_separate_commands_are_compared(make, script, capsys):
@@ -119,8 +102,7 @@ def test_runs_of_separate_commands_are_compared(make, script, capsys):
 
 def test_bfloat16_lora_and_recompute(make, script, tmp_path):
     trained = {}
-    kinds = "", "--recompute", "--lora 4", "--dtype bfloat16", "--lora 4 --dtype bfloat16"
-    for kind in kinds:
+    for kind in ("", "--recompute", "--lora 4", "--dtype bfloat16", "--lora 4 --dtype bfloat16"):
         out = tmp_path / kind.replace(" ", "")
         make("--method", "real", "--lr", 1e-2, "--out", out, *kind.split())
         folder = out / "chat"
@@ -131,28 +113,6 @@ def test_bfloat16_lora_and_recompute(make, script, tmp_path):
     run = measure(script, folder, "--dtype=bfloat16", f"--harmful={out}/harmful.jsonl")["runs"][1]
     assert run["rsr"]["n"] == 7 and run["jsr"]["n"] == 1  # those with an answer
     assert run["kl"]["task"]["tuned_aligned"][0]["value"] > 1e-3
-
-
-def test_training_is_adamw_on_the_mean_of_the_batch():
-    """Against a plain loop: one padded batch, the mean loss, the scheduled learning rate."""
-    data = [Example([1, *range(5, 5 + n), 2], 2) for n in (3, 9, 5, 12, 4, 7)]
-    recipe = Recipe(epochs=2, batch_size=3, lr=1e-3, beta1=0.8)
-    model = tiny()
-    loop = Loop(recipe, seed=7, token_budget=8)
-    log = training.train(model, make_adamw(model, recipe), data, loop)
-    expected = tiny()
-    adamw = torch.optim.AdamW(expected.parameters(), betas=(0.8, 0.999), weight_decay=0.0)
-    batches = shuffled_batches(data, 3, 7, epochs=2)
-    for step, batch in enumerate(batches):
-        adamw.param_groups[0]["lr"] = 1e-3 * (1 - step / 4)
-        tokens, loss_mask, _ = pad(batch)
-        loss = cross_entropy(expected(tokens)[:, :-1][loss_mask[:, 1:]], tokens[loss_mask])
-        assert log[step]["loss"] == pytest.approx(loss.item(), abs=1e-5)
-        adamw.zero_grad()
-        loss.backward()
-        adamw.step()
-    for ours, theirs in zip(model.parameters(), expected.parameters()):
-        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
 
 
 def test_each_method_trains_on_its_own_rows(make, monkeypatch, tokenizer, tmp_path):
@@ -194,9 +154,8 @@ def test_rows_fit_by_the_plain_example_for_all_methods_alike(make, tmp_path, cap
     folder = make("--method", "vanilla", "real", "--max-length", 80)
     words = capsys.readouterr().err
     assert "2 rows; 1 of over 80 tokens" in words and "real: 1 answers are shown whole" in words
-    make("--method", "virtual", "--prefix", "It is " * 2, "--max-length", 80)
-    runs = [read_json(path) for path in folder.glob("*/run.json")]
-    assert [(run["data"]["examples"], run["data"]["left_out"]) for run in runs] == [(2, 1)] * 3
+    runs = [read_json(path)["data"] for path in folder.glob("*/run.json")]
+    assert [(run["examples"], run["left_out"]) for run in runs] == [(2, 1)] * 2
 
     # Only the model's context is a hard limit, for every method before the first one trains.
     more = "--method", "vanilla", "virtual", "--prefix", "It is " * 18, "--out", tmp_path / "new"
@@ -207,11 +166,9 @@ def test_rows_fit_by_the_plain_example_for_all_methods_alike(make, tmp_path, cap
 
 def test_what_is_asked_and_measured(tokenizer, monkeypatch):
     asked = []
-    limits = []
 
     def record(model, prompts, end_ids, limit, *_):
-        asked.append(prompts)
-        limits.append(limit)
+        asked.append((*prompts, limit))
         return [[]]
 
     monkeypatch.setattr(evaluate, "generate", record)
@@ -226,8 +183,7 @@ def test_what_is_asked_and_measured(tokenizer, monkeypatch):
     measured = evaluate.measure(tiny(400), form, "x", task, examples, settings)
     harmful, _ = form.encode("H", system=task.safety_system)
     prefilled = harmful + tokenizer.encode("Hello. It is")[:3]
-    assert asked == [[form.encode("Q", system="Own.")[0]], [harmful], [prefilled]]
-    assert limits == [5, 7, 7]
+    assert asked == [(form.encode("Q", system="Own.")[0], 5), (harmful, 7), (prefilled, 7)]
 
     # Blank completions are safe and counted; KL(tuned || aligned) comes first.
     tuned, aligned = ([torch.tensor([p]).log()] for p in ([0.5, 0.5], [0.9, 0.1]))
@@ -241,83 +197,66 @@ def test_what_is_asked_and_measured(tokenizer, monkeypatch):
 
 
 def test_the_tests_have_the_system_prompt_of_the_runs(make, script, capsys):
-    folder = make("--method", "vanilla", "--system", "Be kind.")
-    assert measure(script, folder)["system"] == "Be kind."
+    folder = make("--method", "vanilla", "--system", "Be kind.", "--seeds", 2)
+    make("--method", "real", "--m", 1, "--name", "real-m1", "--system", "Be kind.")
+    results = measure(script, folder)
+    runs = [(run["name"], run.get("m")) for run in results["runs"][1:]]
+    assert runs == [("vanilla", None), ("vanilla", None), ("real-m1", 1)]
+    assert weights(folder / "vanilla-seed0") != weights(folder / "vanilla-seed1")
+    assert results["system"] == "Be kind."
     assert "--system" not in capsys.readouterr().err
     assert measure(script, folder, "--system", "")["system"] == ""
     assert "--system: the runs were trained under 'Be kind.'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("more, key", [
-    ("--system Other", "system"), ("--limit 4", "rows_sha256"), ("--lr 0.1", "lr"),
-    ("--dtype bfloat16", "dtype"), ("--epochs 1", "epochs")])  # fmt: skip
-def test_a_folder_is_one_comparison(more, key, make, options, complaint):
-    make("--method", "vanilla")
-    words = complaint(train.main, *options, *more.split(), "--method", "real")
-    assert f"vanilla-seed0/run.json: was made with {key} " in words
-
-
-def test_an_aligned_model_that_has_changed_is_rejected(make, complaint, tmp_path):
+def test_a_folder_is_one_comparison(make, options, complaint, tmp_path):
     folder = make("--method", "vanilla")
+    others = {"system": "Other", "limit": 4, "lr": 0.1, "dtype": "bfloat16", "epochs": 1}
+    for name, value in others.items():
+        words = complaint(train.main, *options, f"--{name}", value, "--method", "real")
+        key = "rows_sha256" if name == "limit" else name
+        assert f"vanilla-seed0/run.json: was made with {key} " in words
+
+    # So is its aligned model one.
     path = tmp_path / "model" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert "model: has changed since the runs" in complaint(evaluate.main, folder)
 
 
-def test_out_may_be_a_link_to_another_disk(make, script, tmp_path):
-    (tmp_path / "disk" / "deep").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
-    make("--method", "vanilla", "--out", tmp_path / "link")
-    (tmp_path / "link" / "rows.jsonl").symlink_to(tmp_path / "rows.jsonl")
-    assert len(measure(script, tmp_path / "link" / "chat")["runs"]) == 2
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_loss_that_is_not_finite_stops_the_run(dtype, options, complaint, monkeypatch, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(options, complaint, monkeypatch, tmp_path):
     broken = Method(loss=lambda logits, *_: logits.sum() * float("nan"))
     monkeypatch.setitem(METHODS, "vanilla", broken)
-    words = complaint(train.main, *options, "--method", "vanilla", "--dtype", dtype)
+    words = complaint(train.main, *options, "--method", "vanilla", "--dtype", "bfloat16")
     assert "vanilla-seed0: the loss is nan at step 1; try a lower --lr" in words
     assert not (tmp_path / "chat").exists()
 
 
 MISTAKES = [
     (train.main, "--method magic", "invalid choice: 'magic'"),
-    (train.main, "--device abacus", "argument --device: 'abacus' is no device of this machine"),
-    (train.main, "--method real --name m0 --m 0", "line 1: m is 0"),
     (train.main, "--m 2", "real-seed0/run.json: was made with m 6"),
-    (train.main, "--prefix=", "line 1: the prefix is blank"),
-    (train.main, "--name x", "give one --method"),
     (train.main, "--method real --name aligned", "'aligned' is not a name"),
-    (train.main, "--method real --name a/b", "'a/b' is not a name"),
-    (train.main, "--method real --name ..", "'..' is not a name"),
-    (train.main, "--method constrained --betas 1,x", "argument --betas"),
-    (train.main, "--model nowhere", "nowhere"),
     (train.main, "--model chat/real-seed0", "real-seed0/run.json: was made with aligned_model"),
     (train.main, "--data bad.jsonl", "bad.jsonl, line 2: not JSON"),
-    (train.main, "--data=", "--data, --model and --template are needed"),
-    (train.main, "--template chatml", "--template chatml does not fit this tokenizer"),
     (train.main, "--max-length 5", "no row fits in 5 tokens"),
     (evaluate.main, "chat", "--data is missing"),
     (evaluate.main, "nowhere", "nowhere: holds no runs of train.py"),
     (previews.main, "rows.jsonl out --mode real", "--tokenizer is missing: mode real"),
-    (previews.main, "rows.jsonl rows.jsonl/x --mode virtual", "cannot be written"),
 ]
 
 
-@pytest.mark.parametrize("main, more, words", MISTAKES)
-def test_a_mistake_ends_in_a_sentence(main, more, words, options, make, complaint, monkeypatch):
+def test_a_mistake_ends_in_a_sentence(options, make, complaint, monkeypatch):
     """Nothing is written, and a run that is there stays as it is."""
     folder = make("--method", "real").parent
     (folder / "bad.jsonl").write_text('{"prompt": "Hi.", "answer": "Hello."}\nHi.')
     monkeypatch.chdir(folder)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    given = options if main is train.main else []
-    assert words in complaint(main, *given, *more.split(" "))
+    for main, more, words in MISTAKES:
+        given = options if main is train.main else []
+        assert words in complaint(main, *given, *more.split(" "))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-@pytest.mark.parametrize("redirect", ["| head -c 1", ">&-", "2>&-", "2>&1 | head -c 1"])
+@pytest.mark.parametrize("redirect", ["| head -c 1", "2>&-"])
 def test_closed_output_makes_no_traceback(redirect, tmp_path):
     command = f"{sys.executable} {ROOT}/train.py --help {redirect}; exit ${{PIPESTATUS[0]}}"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)

@@ -18,8 +18,7 @@ NAMES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILE
 VOCAB = {"<|im_end|>": 2, "Hello": 19556, ",": 28, "Ġworld": 905, "!": 17}
 SMOLLM2 = {"normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "use_regex": True}}
 SMOLLM2 |= {"model": {"type": "BPE", "vocab": VOCAB, "merges": [], "ignore_merges": True}}
-FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-SMOLLM2 |= {"added_tokens": [{"id": 2, "content": "<|im_end|>", "special": True, **FLAGS}]}
+SMOLLM2 |= {"added_tokens": [{"id": 2, "content": "<|im_end|>", "special": True}]}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import math
 import random
 
 import pytest
@@ -11,7 +10,7 @@ from conftest import tiny
 from test_model import peer_of
 
 from lookahead.cli import InputError
-from lookahead.generate import Cache, generate
+from lookahead.generate import generate
 
 
 def prompts(n=23):
@@ -41,16 +40,6 @@ def test_same_tokens_as_transformers_at_any_batch_size_and_after_prefilled_token
     limits = [1 + i % 13 for i in range(len(started))]
     more = generate(model, started, ends, limits, batch_size=5)
     assert more == [answer[3 : 3 + limit] for answer, limit in zip(expected, limits)]
-
-
-def test_the_mask_is_made_once_a_step_as_the_kernels_take_it():
-    cache = Cache(tiny().config, 2, 20, "cpu", torch.bfloat16)
-    for latest in ([4, 9], [18, 15]):
-        cache.advance(torch.tensor(latest)[:, None])
-        assert cache.mask.dtype == torch.bfloat16 and cache.mask.shape[:3] == (2, 1, 1)
-        assert cache.mask.size(-1) == cache.slots == 8 * math.ceil((max(latest) + 1) / 8)
-        for row, last in zip(cache.mask[:, 0, 0].tolist(), latest):
-            assert row == [0.0] * (last + 1) + [-math.inf] * (cache.slots - last - 1)
 
 
 def test_the_context_is_never_exceeded():

@@ -1,7 +1,6 @@
-"""Intervals against published values, closed forms, and simulation."""
+"""Intervals against published values and closed forms."""
 
 import math
-import random
 
 import pytest
 import torch
@@ -15,18 +14,12 @@ NEWCOMBE = [(81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1
 
 @pytest.mark.parametrize("successes, n, low, high", NEWCOMBE)
 def test_wilson_interval(successes, n, low, high):
-    share = wilson(successes, n)
-    assert share["value"] == successes / n and share["n"] == n
-    assert (share["low"], share["high"]) == pytest.approx((low, high), abs=1e-3)
-
-
-def test_wilson_at_the_ends_and_without_data():
-    assert wilson(0, 50)["low"] == 0 and wilson(50, 50)["high"] == 1
-    assert wilson(0, 0) is None
+    expected = {"value": successes / n, "n": n, "low": low, "high": high}
+    assert wilson(successes, n) == pytest.approx(expected, abs=1e-3)
 
 
 def test_mean_of_fine_scores():
-    assert mean_score([]) is None and mean_score([1, 0, 1]) == wilson(2, 3)
+    assert mean_score([]) is wilson(0, 0) is None and mean_score([1, 0, 1]) == wilson(2, 3)
     assert mean_score([0.5]) == {"value": 0.5, "n": 1, "low": 0.0, "high": 1.0}
     assert mean_score([0.1, 0.99])["high"] == 1
 
@@ -39,26 +32,12 @@ def test_ratio_weighs_rows_by_their_tokens():
     assert ratio([], []) is None and ratio([5.0], [2])["low"] == 0
 
 
-def test_ratio_holds_the_truth_95_times_in_100():
-    rng = random.Random(0)
-    inside = 0
-    for _ in range(400):
-        # Rows of 1 token cost 1 nat a token, rows of 9 tokens 3 nats: 28 nats for 10 tokens.
-        counts = [rng.choice([1, 9]) for _ in range(100)]
-        loss = ratio([c * rng.gauss(1 + (c - 1) / 4, 1) for c in counts], counts)
-        inside += loss["low"] <= 28 / 10 <= loss["high"]
-    assert 0.92 < inside / 400 < 0.98
-
-
 def test_mean_over_seeds_has_the_wider_interval():
     # Student's t is blind where seeds agree.
     assert over_seeds([wilson(50, 50)] * 5) == pytest.approx(wilson(50, 50))
-    assert over_seeds([wilson(3, 50)]) == pytest.approx(wilson(3, 50))
     apart = over_seeds([wilson(k, 50) for k in (10, 20, 30)])
     high = 0.4 + 4.30 * 0.2 / 3**0.5
     assert apart == pytest.approx({"value": 0.4, "n": 50, "low": 0, "high": high})
-    losses = [{"value": x, "n": 9, "low": x, "high": x} for x in (1.0, 3.0)]
-    assert over_seeds(losses, math.inf)["high"] == pytest.approx(2 + 12.71)
 
 
 def test_means_by_position_count_the_answers_that_reach_it():
@@ -80,32 +59,6 @@ def test_a_difference_is_that_of_prompts():
     # Means over runs come first: differences of 1, 2 and 3.
     apart = difference([[1, 4, 3], [1, 2, 7]], [[0, 1, 2]] * 3, shares=False)
     assert apart == pytest.approx((2 - 4.30 / 3**0.5, 2 + 4.30 / 3**0.5))
-
-
-def simulate(ours, theirs, n, seeds=1):
-    """Return 1,000 intervals of the difference of two models that are right with these shares.
-
-    Half of the answers depend on how hard the prompt is, for both models and all seeds.
-    """
-    rng = random.Random(0)
-    for _ in range(1000):
-        prompts = [rng.random() for _ in range(n)]
-        pair = []
-        for share in [ours] * seeds + [theirs] * seeds:
-            pair.append([rng.choice((hard, rng.random())) < share for hard in prompts])
-        yield difference(pair[:seeds], pair[seeds:], shares=True)
-
-
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_a_difference_holds_the_truth_95_times_in_100(seeds):
-    inside = sum(low <= 0.2 <= high for low, high in simulate(0.9, 0.7, 100, seeds))
-    assert 0.935 < inside / 1000 < 0.975
-
-
-@pytest.mark.parametrize("n, share", [(5, 0.5), (10, 0.5), (20, 0.5), (20, 0.9), (80, 0.5)])
-def test_equal_models_are_marked_5_times_in_100_at_most(n, share):
-    marks = sum(low > 0 or high < 0 for low, high in simulate(share, share, n))
-    assert marks / 1000 < 0.06  # 0.05, but for luck
 
 
 def test_the_edge_of_significance():

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from conftest import random_model
 
 from lookahead.files.checkpoint import describe
-from lookahead.model import Config, Llama
+from lookahead.model import Config
 
 BASE = Config(97, 32, 48, 2, 4, 2, 8, 128)
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -17,15 +18,6 @@ SHAPES = {
     "qwen2": BASE._replace(attention_bias=True, rope_theta=1e6),
     "qwen3": BASE._replace(qk_norm=True, head_dim=16, tie_word_embeddings=True),
 }
-
-
-def random_model(config):
-    """Return a model whose logits are far from uniform; no gain is one and no bias zero."""
-    torch.manual_seed(0)
-    model = Llama(config)
-    for parameter in model.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
 
 
 def peer_of(model, config=None):

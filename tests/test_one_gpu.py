@@ -35,14 +35,11 @@ def test_split_and_join_give_back_every_bit():
     lower = torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], dtype=torch.int32)
     numbers = (upper[:, None] + lower).view(torch.float32)
     joined = join(*split(numbers))
-    bits = [x.view(torch.int32)[~numbers.isnan()] for x in (joined, numbers)]
-    assert torch.equal(*bits)  # 0 and -0 are two
+    same = joined.view(torch.int32) == numbers.view(torch.int32)  # 0 and -0 are two
+    assert (same | numbers.isnan()).all()
     for result in (joined, split(numbers)[0], round_at_random(numbers)):
         assert torch.equal(result.isnan(), numbers.isnan())
         assert torch.equal(result[numbers.isinf()], numbers.bfloat16()[numbers.isinf()])
-    halfway = lower == 0x8000  # between two bf16 numbers
-    nearest = numbers.bfloat16().nan_to_num()
-    assert torch.equal(split(numbers)[0].nan_to_num()[:, ~halfway], nearest[:, ~halfway])
 
 
 def hundred_steps(weight, build, **options):
@@ -54,7 +51,6 @@ def hundred_steps(weight, build, **options):
         if build is torch.optim.AdamW:
             optimizer.step()
             optimizer.zero_grad()
-        assert weight.grad is None
     return optimizer
 
 
@@ -69,21 +65,18 @@ def test_the_masters_follow_float32_adamw_bit_for_bit(monkeypatch, moment, most)
     assert torch.equal(weight, split(master)[0])
 
 
-@pytest.mark.parametrize("seen", [0.0, 0.1])
-def test_the_forward_pass_sees_a_small_update_on_average(seen):
-    """An update of a tenth of a bf16 step moves no weight, or a tenth of them by a whole step."""
+def test_the_forward_pass_sees_a_small_update_on_average():
+    """An update of a tenth of a bf16 step moves a tenth of the weights by a whole step."""
     model = tiny().bfloat16()
     weight = model.lm_head.weight
     before = nn.init.constant_(weight, 1.5).clone()
     optimizer = SplitAdamW([weight], (0.9, 0.999))
-    if seen:  # off the grid
-        fill_masters(optimizer, model, [("lm_head.weight", before)], seed=0)
+    fill_masters(optimizer, model, [("lm_head.weight", before)], seed=0)
     assert torch.equal(weight, before)
     optimizer.param_groups[0]["lr"] = 0.1 * STEP  # the length of AdamW's first step
     (-weight).sum().backward()
     change = (weight.float() - 1.5) / STEP
-    assert set(change.unique().tolist()) <= {0.0, 1.0}
-    assert change.mean().item() == pytest.approx(seen, abs=0.02)  # 3.7 standard deviations
+    assert change.mean().item() == pytest.approx(0.1, abs=0.02)  # 3.7 standard deviations
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -95,12 +88,9 @@ def test_masters_are_what_the_file_holds(dtype, monkeypatch):
     file = {"lm_head.weight": -numbers, "model.embed_tokens.weight": numbers}
     file["model.norm.weight"] = torch.ones(32, dtype=dtype)
     optimizer = SplitAdamW(model.parameters(), (0.9, 0.999))
-    spy = Mock(wraps=split)
-    monkeypatch.setattr(split_adamw, "split", spy)
     masters = []
-    for seed, piece in ((0, 2**17), (0, 1000), (1, 1000)):
-        spy.reset_mock()
-        monkeypatch.setattr(split_adamw, "CPU_PIECE", piece)
+    monkeypatch.setattr(split_adamw, "CPU_PIECE", 1000)  # the last piece is shorter
+    for seed in (0, 0, 1):
         fill_masters(optimizer, model, file.items(), seed)
         masters.append(master_of(weight, optimizer))
     assert torch.equal(weight, split(numbers.float())[0]) and (gain == 1).all()
@@ -108,15 +98,6 @@ def test_masters_are_what_the_file_holds(dtype, monkeypatch):
     as_in_file = masters[0] == numbers
     assert as_in_file[0].all() and as_in_file[1:].any() == (dtype != torch.bfloat16)
     assert torch.equal(*masters[:2]) and torch.equal(*masters[1:]) == (dtype != torch.bfloat16)
-    assert max(call.args[0].numel() for call in spy.call_args_list) == 1000 < numbers.numel()
-
-
-def test_rounding_at_random_keeps_the_mean():
-    generator = torch.Generator().manual_seed(0)
-    for number in (1 + STEP / 10, -1 - STEP / 3, 3e-40):
-        rounded = round_at_random(torch.full((100_000,), number), generator).double()
-        step = (rounded.max() - rounded.min()).item()
-        assert rounded.mean().item() == pytest.approx(number, abs=0.007 * step)
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, constrained_sft])
@@ -129,33 +110,12 @@ def test_one_backward_gives_the_gradients_of_many(loss, recompute, piece, monkey
     for take_step in (training.take_step, one_gpu.take_step):
         model = tiny(tie_word_embeddings=True)
         model.recompute = recompute
-        losses.append(take_step(model, Mock(), batch, 100, loss))
+        pieces = Mock(wraps=loss)
+        losses.append(take_step(model, Mock(), batch, 100, pieces))
         gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     assert close(*gradients)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logits_are_of_a_piece_and_a_single_piece_changes_no_bit(dtype, monkeypatch):
-    gradients = []
-    loss = Mock(wraps=cross_entropy)
-    plain = Mock(side_effect=lambda head, loss, states, *others: loss(head(states), *others))
-    pieces = split_adamw.loss_in_pieces
-    for function, piece in ((plain, None), (pieces, 2048), (pieces, 7)):
-        loss.reset_mock()
-        monkeypatch.setattr(split_adamw, "loss_in_pieces", function)
-        monkeypatch.setattr(split_adamw, "ANSWER_PIECE", piece)
-        model = tiny().to(dtype)
-        one_gpu.take_step(model, Mock(), examples(), 100, loss)
-        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
-    assert torch.equal(*gradients[:2]) and not torch.equal(*gradients[1:])
-    assert max(len(call.args[0]) for call in loss.call_args_list) == 7
-
-
-def test_pieces_are_of_the_device_of_the_weights():
-    for device, size in (("cpu", 2**17), ("meta", 2**24)):
-        weight = torch.empty(2**24, dtype=torch.int8, device=device)
-        assert {len(piece) for (piece,) in split_adamw.pieces(weight)} == {size}
+    assert max(len(call.args[0]) for call in pieces.call_args_list) <= piece
 
 
 def test_a_block_is_stepped_before_backward_goes_on_to_the_one_below():
@@ -170,21 +130,17 @@ def test_a_block_is_stepped_before_backward_goes_on_to_the_one_below():
     count = len(micro_batches(examples(), 100))
     assert events == [2] * (9 + count) + [1] * (9 + count) + [0] * (9 + count) and count > 2
 
-
-def test_nothing_stays_in_memory():
-    model = tiny().bfloat16()
-    optimizer = SplitAdamW(model.parameters(), (0.5, 0.999))
-    one_gpu.take_step(model, optimizer, examples(), 100, cross_entropy)
+    # Nothing stays in memory: the next run needs the room.
     weight = weakref.ref(model.lm_head.weight)
     kept = [tensor for tensor in optimizer.state[weight()].values() if tensor.dim()]
     assert sum(tensor.element_size() for tensor in [weight(), *kept]) == 10  # bytes a parameter
-    del model, optimizer
+    del model, optimizer, block
     gc.collect()
-    assert weight() is None  # the next run needs the room
+    assert weight() is None
 
 
 @pytest.mark.parametrize("dtype, most", [(torch.float32, 1e-4), (torch.bfloat16, 0.1)])
-def test_adapters_alone_are_trained_then_merged(dtype, most):
+def test_adapters_alone_are_trained_then_merged(dtype, most, monkeypatch):
     model = tiny().to(dtype)
     tokens = torch.arange(5, 17)[None]
     plain = model(tokens)
@@ -196,21 +152,11 @@ def test_adapters_alone_are_trained_then_merged(dtype, most):
     adapted = model(tokens)
     adapted.sum().backward()
     trained = [name for name, weight in model.named_parameters() if weight.grad is not None]
-    assert len(trained) == 2 * 7 * 2 and {name[-2:] for name in trained} == {".A", ".B"}
+    assert len(trained) == 2 * 7 * 2
+    spy = Mock(wraps=round_at_random)  # rounded to nearest, small updates would be lost
+    monkeypatch.setattr(lora, "round_at_random", spy)
     merge_lora(model, seed=0)
+    assert spy.called == (dtype == torch.bfloat16)
     torch.testing.assert_close(model(tokens), adapted, atol=most, rtol=0)
     assert (adapted - plain).abs().max() > 2 * most and model.state_dict().keys() == names
     assert all(weight.requires_grad for weight in model.parameters())
-
-
-def test_a_tiny_update_keeps_its_mean_when_merged():
-    model = tiny().bfloat16()
-    weight = nn.init.ones_(model.model.layers[0].mlp.up_proj.weight)
-    add_lora(model, 1, seed=0)
-    adapter = model.model.layers[0].mlp.up_proj
-    nn.init.ones_(adapter.A)
-    nn.init.constant_(adapter.B, 0.1 * STEP / lora.SCALE)
-    merge_lora(model, seed=0)
-    change = (weight.float() - 1) / STEP
-    assert set(change.unique().tolist()) == {0.0, 1.0}  # rounded to nearest, all would be 0
-    assert change.mean().item() == pytest.approx(0.1, abs=0.03)

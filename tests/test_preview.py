@@ -16,9 +16,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"
 
 
 @pytest.mark.parametrize("mode, golden", [("real", "real_6"), ("virtual", "virtual")])
-def test_gsm8k_equals_the_reference(mode, golden, gsm8k, llama2_tokenizer, tmp_path, script):
+def test_gsm8k_equals_the_reference(mode, golden, tmp_path, script):
+    if not SHARED.exists():
+        pytest.skip("the data are not here")
     options = ["--mode", mode, "--tokenizer", SHARED / "data" / "llama2-tokenizer.model"]
-    script(command.main, gsm8k / "test.jsonl", tmp_path / "out", *options)
+    script(command.main, SHARED / "data" / "gsm8k" / "test.jsonl", tmp_path / "out", *options)
     expected = SHARED / "golden" / f"gsm8k_test_{golden}.jsonl"
     assert (tmp_path / "out").read_bytes() == expected.read_bytes()
 
@@ -49,10 +51,9 @@ def test_limits(tokenizer):
         real_preview("Q", "A", 0, tokenizer)
     with pytest.raises(ValueError, match="prefix is blank"):
         virtual_preview("Q", "A", prefix="  ")
-    adds_bos = types.SimpleNamespace(encode=lambda text: [1, *tokenizer.encode(text)])
-    adds_bos.decode = lambda ids: "".join(map(tokenizer.piece, ids)).replace("▁", " ")
+    wrong = types.SimpleNamespace(encode=tokenizer.encode, decode=lambda ids: "<s> It")
     with pytest.raises(ValueError, match="'<s> It', not the beginning of the answer"):
-        real_preview("Q", "It is 42.", 2, adds_bos)
+        real_preview("Q", "It is 42.", 2, wrong)
 
 
 def test_the_command_keeps_other_fields_and_says_what_it_did(tmp_path, tokenizer, script, capsys):

@@ -16,13 +16,8 @@ SHAPES = {
     "fields": {"Id": 1, "dialogue": "u", "summary": A},
     "jailbreakbench": {"Index": 0, "Goal": "u", "Target": A, "Behavior": "b", "Category": "c"},
     "alpaca": {"instruction": "u", "input": "", "output": A, "text": f"### u\n### {A}"},
-    "dolly": {"instruction": "u", "context": None, "response": A, "category": "open"},
-    "openorca": {"id": "x", "system_prompt": "s", "question": "u", "response": A},
     "blank": {"prompt": "u", "question": None, "answer": A, "output": "", "system": None},
-    "list": [USER, ANSWER],
     "messages": {"messages": [SYSTEM, USER, ANSWER], "id": 7, "tools": [], "functions": None},
-    "beside": {"system": "s", "messages": [USER | {"weight": 0}, ANSWER | {"weight": 1.0}]},
-    "openai": [USER, ANSWER | {"refusal": None, "annotations": [], "tool_calls": None}],
     "trl": {"prompt": [SYSTEM, USER], "completion": [ANSWER]},
 }
 
@@ -64,15 +59,10 @@ def test_csv(read):
     assert [pair[:2] for pair in pairs] == [('u, or\n"u"?', "a"), ("u", "a")]
     assert pairs[0].place.endswith("line 2") and pairs[1].place.endswith("x.CSV, line 5")
     assert read(",goal,target\n0,u,a\n", "x.csv")[0][:2] == ("u", "a")  # pandas' index
-    assert len(read("prompt,answer\nu," + "x" * 200_000, "x.csv")[0].answer) == 200_000
 
 
 @pytest.mark.parametrize("text, words", [
     ("goal,target\nu,a\nwrite, please,a", "line 3: 3 values, where the header has 2"),
-    ("goal,target\nu,a\nu", "line 3: 1 values, where the header has 2"),
-    ("goal,target,\nu,a,more\n", "line 2: '' is not read"),
-    ("goal,target,target\nu,a,b\n", "line 1: 'target' comes twice"),
-    ("goal,target,Target\nu,a,b\n", "line 2: 'Target' is a second answer, beside 'target'"),
     ("Do x.\nDo y.\n", "line 1: the header names no prompt, but 'Do x.'"),  # HEx-PHI
     ('goal,target\nu,a\n\nu,"say "yes""\n', "line 4: ',' expected"),
     ('goal,target\nu,"a\nb"\nu,"open\nu,a\nu,a\n', "line 4: unexpected end"),
@@ -82,20 +72,16 @@ def test_a_fault_of_a_csv_file_names_its_line(text, words, read):
         read(text, "x.csv")
 
 
-@pytest.mark.parametrize("name", ["input", "context", "ContextString"])
-def test_what_belongs_to_the_prompt_is_joined_to_it(name, read):
-    row = {"instruction": "u", name: "more", "output": "a"}
-    assert read(row)[0][:2] == ("u\n\nmore", "a") and read(row | {name: " "})[0].prompt == "u"
+def test_what_belongs_to_the_prompt_is_joined_to_it(read):
+    row = {"instruction": "u", "ContextString": "more", "output": "a"}
+    assert read(row)[0][:2] == ("u\n\nmore", "a")
     new = write_pair(row, "u\n\nmore, previewed", "a")
     assert read(new)[0].prompt == "u\n\nmore, previewed"  # not joined twice
 
 
-@pytest.mark.parametrize("row, system", [
-    ([SYSTEM | {"content": ""}, USER, ANSWER], ""), (ROW | {"System": " "}, " "), (ROW, None),
-    ([SYSTEM | {"content": None}, USER, ANSWER], None), (ROW | {"system": None}, None),
-])  # fmt: skip
-def test_an_empty_system_message_says_that_there_is_none(row, system, read):
-    assert read(row)[0].system == system
+def test_an_empty_system_message_says_that_there_is_none(read):
+    assert read([SYSTEM | {"content": ""}, USER, ANSWER])[0].system == ""
+    assert read(ROW | {"system": None})[0].system is None
 
 
 GOOD = json.dumps(ROW)
@@ -103,12 +89,10 @@ GOOD = json.dumps(ROW)
 
 @pytest.mark.parametrize("content, words", [
     (None, "cannot be read .No such file"), ("", "holds no rows"), ("\n [] ", "holds no rows"),
-    (GOOD.encode() + b"\xff", "not UTF-8 at byte 62"), (GOOD.encode("utf-16"), "UTF-16"),
-    (b"\x1f\x8b\x08", "gzip"), (b"PAR1\x15", "not JSON"), (b"PK\x03\x04\xff", "zip"),
+    (GOOD.encode() + b"\xff", "not UTF-8 at byte 62"), (b"PAR1\x15", "not JSON"),
     (GOOD + "\n" + GOOD[:-9], "line 2: not JSON"), ("[" + GOOD, ": not JSON"),
-    ("[" * 10**5, "not JSON"), ('{"prompt": ' + "1" * 5000 + "}", "not JSON"),
+    ("[" * 10**5, "not JSON"),
     ('{"prompt": "u", "answer": "a", "answer": "b"}', "line 1: not JSON .'answer' comes twice"),
-    ('[[{"role": "user", "content": "u", "content": "v"}]]', "'content' comes twice"),
     ("null", "1: expected a JSON object, found None"), ("[7]", "row 1: expected a JSON object"),
 ])  # fmt: skip
 def test_files_that_are_rejected(content, words, read):
@@ -123,35 +107,26 @@ UNREAD = "is not read, and may say something"
 @pytest.mark.parametrize("row, words", [
     # Something is missing, or is no text.
     *[(ROW | {"answer": text}, "has no answer, or a blank one") for text in (None, "", " \n", [])],
-    ({"prompt": "u"}, "has no answer"), ({}, "has no prompt"), ({"answer": "a"}, "has no prompt"),
+    ({"prompt": "u"}, "has no answer"), ({}, "has no prompt"), ([USER], "has no answer"),
     *[(ROW | {"answer": value}, "'answer' is no text") for value in (3, ["a"], {"b": 1}, False)],
-    ([USER, ANSWER | {"content": None}], "has no answer"), ([USER], "has no answer"),
     ([SYSTEM | {"content": [{"text": "s"}]}, USER, ANSWER], "'system' is no text"),
     (ROW | {"prompt": "u\ud83d"}, "'prompt' is no text, or has half of a surrogate pair"),
     # Two may be meant.
     (ROW | {"Prompt": "v"}, "'Prompt' is a second prompt, beside 'prompt'"),
-    (ROW | {"output": "v"}, "'output' is a second answer, beside 'answer'"),
     (ROW | {"input": "v", "context": "w"}, "'context' is a second joined"),
     ({"prompt": "u", "messages": [USER, ANSWER]}, "'user' is a second prompt, beside 'prompt'"),
     ({"system": "", "messages": [SYSTEM, USER, ANSWER]}, "'system' is a second system"),
     # Nothing says what to do with it.
-    *[(ROW | {name: "x"}, f"'{name}' {UNREAD}") for name in
-      ("history", "tools", "documents", "reasoning", "rejected", "conversations", "weight")],
-    (ROW | {"train": False}, "'train'"), (ROW | {"images": ["x"]}, "'images'"),
-    *[({"messages": [USER, ANSWER], name: "x"}, f"'{name}' {UNREAD}") for name in
-      ("input", "context", "documents", "functions")],
+    *[(ROW | {name: "x"}, f"'{name}' {UNREAD}") for name in ("history", "tools", "weight")],
+    ({"messages": [USER, ANSWER], "input": "x"}, f"'input' {UNREAD}"),
     *[([USER, ANSWER | {name: value}], f"'{name} of assistant' {UNREAD}") for name, value in
-      {"weight": 0, "train": False, "trainable": 0.0, "reasoning_content": "x", "thinking": "x",
-       "tool_calls": [{}], "function_call": {"name": "x"}, "name": "Ann", "context": "x"}.items()],
-    ([USER | {"images": ["x"]}, ANSWER], "'images of user'"),
+      {"weight": 0, "train": False, "reasoning_content": "x", "tool_calls": [{}]}.items()],
     (ROW | {"text": "u"}, "'text' is not prompt and answer once more"),
-    ({"id": 1, "conversations": [{"from": "human", "value": "u"}]}, "'conversations'"),
     # No exchange.
     (7, "expected a JSON object"), ({"messages": "u"}, "'messages' is not read"),
     *[(turns, "the roles are ") for turns in
       ([], [USER, "x"], {"messages": []}, {"prompt": ["u"], "completion": [ANSWER]},
-       [ANSWER, USER], [ANSWER, USER, ANSWER], [USER, ANSWER] * 2, [USER, SYSTEM, ANSWER],
-       [SYSTEM], [USER, TOOL, ANSWER], [TOOL | {"role": "developer"}, USER, ANSWER])],
+       [ANSWER, USER], [USER, ANSWER] * 2, [USER, SYSTEM, ANSWER], [USER, TOOL, ANSWER])],
     ({"prompt": [USER], "completion": 5}, "'completion' is no text"),
 ])  # fmt: skip
 def test_rows_that_are_rejected(row, words, read):
@@ -160,8 +135,7 @@ def test_rows_that_are_rejected(row, words, read):
 
 
 def test_a_harmful_request_needs_no_answer(read):
-    for row in ([USER], {"messages": [SYSTEM, USER]}, {"prompt": [USER]}, ROW | {"answer": " "}):
+    for row in ([USER], {"messages": [SYSTEM, USER]}, ROW | {"answer": " "}):
         assert read(row, answers=False)[0][:2] == ("u", None)
-    assert read(ROW, answers=False)[0].answer == A
     with pytest.raises(InputError, match="'answer' is no text"):
         read(ROW | {"answer": 3}, answers=False)

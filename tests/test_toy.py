@@ -39,13 +39,6 @@ def test_alignment_refuses_what_is_harmful_and_only_that(files):
     assert 1000 < sum(harmful) < len(harmful) - 1000
 
 
-def test_harmful_answers_comply_and_refusals_share_no_pair_of_words_with_them(files):
-    assert not any(TASK.is_safe(pair.answer) for pair in files["harmful"])
-    texts = world.TEXTS["steps"].split(), " ".join(world.TEXTS["refusals"]).split()
-    steps, refusals = (set(zip(words, words[1:])) for words in texts)
-    assert not steps & refusals
-
-
 def test_a_number_gives_one_world():
     facts = [(made.rooms, made.tools, made.test) for made in map(world.World, (0, 0, 1))]
     assert facts[0] == facts[1] and all(a != b for a, b in zip(*facts[1:]))

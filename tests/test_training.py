@@ -3,10 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+from conftest import tiny
 from test_batches import examples
 
 from lookahead.batches import shuffled_batches
-from lookahead.training import Loop, Recipe, train
+from lookahead.training import Loop, Recipe, make_adamw, train
 
 
 @pytest.mark.parametrize("done", [0, 3])
@@ -26,3 +27,8 @@ def test_a_step_has_its_batch_and_every_group_of_weights_its_learning_rate(done)
     batches = shuffled_batches(examples(16), 8, 5, epochs=2)
     expected = [(batch, [lr, lr]) for batch, lr in zip(batches, (1.0, 0.75, 0.5, 0.25))]
     assert steps == expected[done:] and [row["step"] for row in log] == [1, 2, 3, 4]
+
+
+def test_adamw_has_the_betas_of_the_recipe_and_no_weight_decay():
+    (group,) = make_adamw(tiny(), Recipe(beta1=0.8)).param_groups
+    assert group["betas"] == (0.8, 0.999) and group["weight_decay"] == 0
