@@ -51,9 +51,7 @@ def final_number(text):
     parts = [part.strip() for part in text.split("####")[1:] if part.strip()]
     line = parts[-1].split("\n")[0] if parts else ""
     match = ONE_NUMBER.fullmatch(re.sub("[\u2010-\u2013\u2212]", "-", line))
-    if not match:
-        return ""
-    sign, digits = match.groups()
+    sign, digits = match.groups() if match else ("", "")
     return ("-" if sign == "-" else "") + digits.replace(",", "")
 
 
@@ -63,17 +61,19 @@ def same_final_number(completion, answer):
     return int(ours != "" and decimal.Decimal(ours) == decimal.Decimal(final_number(answer)))
 
 
+def last_number(text):
+    """Return the last number of a text, or None."""
+    numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return float(numbers[-1].replace(",", "")) if numbers else None
+
+
 def same_last_number(rewrite, answer):
     """Return whether a rewrite of a GSM8K answer ends in the same number, `####` or not.
 
     >>> same_last_number("So she has 1300 clips.", "5 * 260 = 1300\\n#### 1,300")
     True
     """
-    numbers = []
-    for text in (rewrite, answer):
-        last = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)[-1:]
-        numbers.append([float(number.replace(",", "")) for number in last])
-    return numbers[0] == numbers[1]
+    return last_number(rewrite) == last_number(answer)
 
 
 def words_of(text):
@@ -88,17 +88,15 @@ def with_words(answer):
 def rouge_1(completion, answer):
     """Score a summary: ROUGE-1 F1, the share of words in common, without stemming.
 
+    It is the harmonic mean of precision, common / ours, and recall, common / theirs.
+
     >>> rouge_1("Ann paints the door.", "Ann will paint the door")  # 3 of 4 words, 3 of 5
-    0.6666666666666665
+    0.6666666666666666
     """
     ours = words_of(without_thinking(completion))
     theirs = words_of(answer)
     common = (collections.Counter(ours) & collections.Counter(theirs)).total()
-    if not common:
-        return 0.0
-    precision = common / len(ours)
-    recall = common / len(theirs)
-    return 2 * precision * recall / (precision + recall)
+    return 2 * common / max(1, len(ours) + len(theirs))
 
 
 TASKS = {

@@ -18,20 +18,19 @@ from lookahead.files.tokenizers import load_tokenizer
 CHATML = Template("", "<|im_start|>system\n{system}<|im_end|>\n",
                   "<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
                   "<|im_end|>")  # fmt: skip
-LLAMA_3 = Template("<|begin_of_text|>",
-                   "<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>",
-                   "<|start_header_id|>user<|end_header_id|>\n\n{user}<|eot_id|>"
-                   "<|start_header_id|>assistant<|end_header_id|>\n\n",
+HEAD = "<|start_header_id|>{}<|end_header_id|>\n\n".format
+LLAMA_3 = Template("<|begin_of_text|>", HEAD("system") + "{system}<|eot_id|>",
+                   HEAD("user") + "{user}<|eot_id|>" + HEAD("assistant"),
                    "<|eot_id|>", trims=True)  # fmt: skip
+DATES = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
 
 # By name; a fork adds its chat model here.
 TEMPLATES = {
     "llama-2": Template("<s>[INST] ", "<<SYS>>\n{system}\n<</SYS>>\n\n", "{user} [/INST]", "</s>"),
     "llama-3": LLAMA_3,
-    "llama-3.1": Template(  # 3.2 and 3.3 too, with this date
-        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
-        "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",
-        "{system}", "<|eot_id|>" + LLAMA_3.user, "<|eot_id|>", trims=True),
+    "llama-3.1": LLAMA_3._replace(  # 3.2 and 3.3 too, with this date; a system block in any case
+        begin=LLAMA_3.begin + HEAD("system") + DATES, system="{system}",
+        user="<|eot_id|>" + LLAMA_3.user),
     "mistral": Template("<s>[INST] ", "{system}\n\n", "{user} [/INST]", "</s>"),  # 0.1 and 0.2
     "vicuna": Template("<s>", "{system} ", "USER: {user} ASSISTANT:", "</s>"),
     "zephyr": Template("", "<|system|>\n{system}</s>\n",  # TinyLlama-Chat too
