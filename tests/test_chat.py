@@ -6,10 +6,11 @@ import types
 import unicodedata
 
 import pytest
+from conftest import SHARED
 from test_bpe import added, train, written
 from test_preview import TEXT, hypothesis, st
 
-from lookahead.chat import Chat
+from lookahead.chat import Chat, view
 from lookahead.cli import InputError
 from lookahead.files.tokenizers import load_tokenizer
 from lookahead.files.writing import write_json
@@ -257,3 +258,23 @@ def test_which_tokenizer_file_is_read(tokenizer, tmp_path):
 
 def test_a_sentencepiece_normaliser_is_applied_to_rows(tokenizer):
     assert tokenizer.normalize(" a  b▁c\n ") == " a  b c\n "  # ▁ is its space
+
+
+def test_llama2_ids():
+    """As its authors' code has them: the whole text at once, between BOS and EOS."""
+    path = SHARED / "data" / "llama2-tokenizer.model"
+    if not path.exists():
+        pytest.skip("the Llama-2 tokenizer is not here")
+    llama2_tokenizer = load_tokenizer(path)
+    ids, start = Chat(llama2_tokenizer, TEMPLATES["llama-2"], "Be kind.").encode("Hi", "Hello")
+    text = "[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello"
+    assert ids == [1, *llama2_tokenizer.encode(text), 2] and start == len(ids) - 2
+
+
+def test_the_view_shows_what_is_in_the_loss(tokenizer, monkeypatch):
+    ids, start = Chat(tokenizer, TEMPLATES["llama-2"]).encode("Hi.", "Hello.")
+    assert view(tokenizer, ids, start).startswith("prompt       <s>|")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\033[90m<s>|" in view(tokenizer, ids, start)
+    assert "\033[32m▁H" in view(tokenizer, ids, start)

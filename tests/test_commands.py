@@ -261,3 +261,11 @@ def test_closed_output_makes_no_traceback(redirect, tmp_path):
     command = f"{sys.executable} {ROOT}/train.py --help {redirect}; exit ${{PIPESTATUS[0]}}"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" not in run.stderr + run.stdout and run.returncode in (0, 1, 120)
+
+
+def test_out_may_be_a_link_to_another_disk(make, script, tmp_path):
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    make("--method", "vanilla", "--out", tmp_path / "link")
+    (tmp_path / "link" / "rows.jsonl").symlink_to(tmp_path / "rows.jsonl")
+    assert len(measure(script, tmp_path / "link" / "chat")["runs"]) == 2

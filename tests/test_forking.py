@@ -9,7 +9,8 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-DIFFS = re.findall(r"```diff\n(.*?)```", (ROOT / "docs" / "forking.md").read_text("utf-8"), re.S)
+TEXT = (ROOT / "docs" / "forking.md").read_text("utf-8")
+DIFFS = re.findall(r"```diff\n(.*?)```", TEXT, re.S)
 
 # What a fork's processes run: the task, the methods, the previews, the losses, the tokenizer.
 BEFORE = """
@@ -96,3 +97,16 @@ def test_two_rooms_may_go_with_their_lines(fork, chat_model):
         lines = r"(?m), one_gpu|^.*(BETAS|rewrite_answers).*\n|^    .constrained(.*\n)+?    \),\n"
         path.write_text(re.sub(lines, "", path.read_text()))
     run(TOKENIZER, copy, chat_model)
+
+
+def test_what_is_only_described(tmp_path, monkeypatch, capsys):
+    half = {"value": 0.5, "low": 0.4, "high": 0.6}
+    turns = [{"content": text} for text in ("system", "request", "answer")]
+    saved = {"results": [turns] * 3, "runs": [{"name": "real", "rsr": half, "jsr": half}]}
+    monkeypatch.setattr("json.load", lambda file: saved)
+    plain = open
+    monkeypatch.setattr("builtins.open", lambda *given: plain(*given) if given[1:] else None)
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.S):
+        exec(block, {"judge": lambda request, said: {"request": {"answer": 5}}[request][said]})
+    assert "{'value': 0.0, 'n': 3" in capsys.readouterr().out and pathlib.Path("real.svg").exists()

@@ -1,6 +1,7 @@
 """Intervals against published values and closed forms."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -67,3 +68,29 @@ def test_the_edge_of_significance():
     assert intervals.compare([[1]], [[0]], shares=True) == ""  # one prompt shows nothing
     marks = [intervals.compare([ours], [answers[50]], shares=True) for ours in answers]
     assert set(marks[:45]) == {"▼"} and set(marks[45:56]) == {""} and set(marks[56:]) == {"▲"}
+
+
+def simulate(ours, theirs, n, seeds=1):
+    """Return 1,000 intervals of the difference of two models that are right with these shares.
+
+    Half of the answers depend on how hard the prompt is, for both models and all seeds.
+    """
+    rng = random.Random(0)
+    for _ in range(1000):
+        prompts = [rng.random() for _ in range(n)]
+        pair = []
+        for share in [ours] * seeds + [theirs] * seeds:
+            pair.append([rng.choice((hard, rng.random())) < share for hard in prompts])
+        yield difference(pair[:seeds], pair[seeds:], shares=True)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_difference_holds_the_truth_95_times_in_100(seeds):
+    inside = sum(low <= 0.2 <= high for low, high in simulate(0.9, 0.7, 100, seeds))
+    assert 0.935 < inside / 1000 < 0.975
+
+
+@pytest.mark.parametrize("n, share", [(5, 0.5), (10, 0.5), (20, 0.5), (20, 0.9), (80, 0.5)])
+def test_equal_models_are_marked_5_times_in_100_at_most(n, share):
+    marks = sum(low > 0 or high < 0 for low, high in simulate(share, share, n))
+    assert marks / 1000 < 0.06  # 0.05, but for luck

@@ -6,9 +6,11 @@ import pytest
 import torch
 from conftest import tiny
 from test_batches import examples
+from test_model import peer_of
 
 from lookahead import training
 from lookahead.baselines import constrained_sft
+from lookahead.batches import pad
 from lookahead.losses import answer_log_probs, cross_entropy
 
 
@@ -75,3 +77,13 @@ def test_constrained_sft_is_its_formula():
     value, ours = gradient(model, with_aligned(batch, aligned), 60, constrained_sft)
     assert value == pytest.approx(expected.item(), rel=1e-6)
     assert close(ours, torch.cat([part.flatten() for part in theirs]))
+
+
+def test_the_gradient_is_that_of_transformers():
+    batch, model = examples(64), tiny()
+    peer = peer_of(model)
+    tokens, loss_mask, _ = pad(batch)
+    peer(input_ids=tokens, labels=tokens.where(loss_mask, -100)).loss.backward()
+    weights = dict(peer.named_parameters())
+    theirs = torch.cat([weights[name].grad.flatten() for name, _ in model.named_parameters()])
+    assert close(gradient(model, batch, 200)[1], theirs)
