@@ -54,6 +54,7 @@ def parse_arguments():
 
 def find_task(run, args):
     """Return the task of a run with the settings of this evaluation."""
+    # The utility test has the runs' own system prompt, so that it asks what was trained.
     task = {"toy": toy.TASK, **TASKS}[run["task"]]
     system = run["data"]["system"]
     if args.system not in (None, system):
@@ -89,6 +90,7 @@ def encode_data(data, chat, task, context):
     """Return {kind: examples}: plain prompts, under the system prompt of their test."""
     examples = {}
     for kind, pairs in data.items():
+        # Prompt and answer in one list: the answer is generated to, and scored as it is given.
         chat = chat._replace(system=task.system if kind == "utility" else task.safety_system)
         examples[kind] = []
         for pair in pairs:

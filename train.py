@@ -103,6 +103,7 @@ def set_up(args):
 
 def load_aligned(aligned, args):
     """Return the aligned model; the memory of the model before it is freed first."""
+    # Python frees a model late, where something still points to it in a circle.
     gc.collect()
     torch.cuda.empty_cache()
     model = files.load_model(aligned, args.device, getattr(torch, args.dtype))

@@ -70,6 +70,7 @@ def pad(examples, device="cpu"):
     >>> tokens.tolist(), loss_mask.int().tolist()
     ([[1, 5, 6, 2], [1, 7, 2, 0]], [[0, 0, 1, 1], [0, 1, 1, 0]])
     """
+    # Each row is as long as the longest example; what is left of it stays padding.
     longest = max(len(example.ids) for example in examples)
     tokens = torch.full((len(examples), longest), PAD)  # (B, T)
     loss_mask = torch.zeros_like(tokens, dtype=torch.bool)  # (B, T)

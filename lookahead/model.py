@@ -197,6 +197,7 @@ class Llama(nn.Module):
         later pad, and no mask is needed. In decoding the cache knows the positions of the tokens
         and, after the first pass, masks what lies behind them.
         """
+        # The stream of states runs through the blocks; positions are the same in all of them.
         x, cos, sin = self.embed(tokens, cache.positions if cache else None)
         for block in self.model.layers:
             x = self.run_block(block, x, cos, sin, cache)
@@ -204,4 +205,5 @@ class Llama(nn.Module):
 
     def forward(self, tokens):
         """Return logits (B, T, V) of tokens (B, T); those at t score the token at t + 1."""
+        # For all positions: training and decoding call `hidden` and score what they need.
         return self.lm_head(self.hidden(tokens))
