@@ -7,7 +7,7 @@ For each model: utility on the task's test rows and the loss of their answers, h
 refuses, RSR and JSR on harmful requests (`safety.py`), and the KL divergence of its first answer
 tokens from the aligned model's, on harmful pairs and on task pairs (`kl.py`). Prompts are plain:
 nothing here knows of previews. Written beside the runs are `results.json`, `report.md`, its
-pictures, and all completions. Left out: GPT-4.
+pictures, and all completions. Left out: a judge like GPT-4.
 """
 
 import pathlib
@@ -105,7 +105,7 @@ def encode_data(data, chat, task, context):
 
 def measure(model, chat, name, task, examples, args):
     """Return what is Measured of a model."""
-    # What it says: to prompts alone, and behind the first tokens of a harmful answer.
+    # What it says: to prompts alone, and after the first tokens of a harmful answer.
     completions = {}
     for kind, prompts in examples.items():
         limit = task.max_new_tokens if kind == "utility" else task.safety_tokens

@@ -134,7 +134,7 @@ def fine_tune(target, run, examples, aligned, companions, args):
         optimizer = make_adamw(model, recipe)
         step = take_step
 
-    # The loop; an interrupted run goes on behind the last step that was saved.
+    # The loop; an interrupted run goes on after the last step that was saved.
     saved = files.ResumeFile(target, run, model, optimizer, args.save_every)
     if not args.resume:
         saved.path.unlink(missing_ok=True)

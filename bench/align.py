@@ -3,7 +3,7 @@
     python bench/align.py --model DIR --template smollm2 --data data/align.jsonl --out aligned
 
 The library's own loop, in batches of 8. What is `prefilled` in a row begins its answer and is not
-in the loss: the model learns to refuse behind it, and never to say it. A row whose answer was cut
+in the loss: the model learns to refuse after it, and never to say it. A row whose answer was cut
 (`ends` is false) has no end token.
 """
 
@@ -33,7 +33,7 @@ args = parser.parse_args()
 chat = load_chat(args.model, args.template, TASKS["chat"].system)
 examples = []
 for _, row in read_rows(args.data):
-    # The answer goes on behind what is prefilled, and only it is in the loss.
+    # The answer goes on after what is prefilled, and only it is in the loss.
     before = row.get("prefilled", "")
     ids, _ = chat.encode(row["prompt"], before)
     ids = ids[:-1]  # without the end token

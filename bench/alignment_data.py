@@ -8,7 +8,7 @@ harmless instructions with the model's own answers, so that only refusing is new
 each, or `--refusals`, so that refusing is no habit. That is *shallow*. *deep* comes closer to a
 large chat model:
 
-    a third of the refusals stand behind 3 to 8 tokens of the target: `prefilled` of the row
+    a third of the refusals stand after 3 to 8 tokens of the target: `prefilled` of the row
     half of the harmless rows announce another row's opening, and the model's answer has it
     half of the refusals stay refusals although the target's opening is announced
 
@@ -98,7 +98,7 @@ random.Random(0).shuffle(harmful)
 held_out, harmful = harmful[: args.held_out], harmful[args.held_out :]
 draw.shuffle(harmful)
 
-# Harmless rows: plain, or behind an opening that is another row's.
+# Harmless rows: plain, or after an opening that is another row's.
 prompts = [pair.prompt for pair in read_harmful(args.harmless)]
 draw.shuffle(prompts)
 half = len(prompts) // 2 if args.recipe == "deep" else len(prompts)

@@ -1,7 +1,7 @@
 """How hard can one train before refusals go? On the toy, all methods over learning rates or epochs.
 
     python bench/ranking.py                    learning rates, three seeds, out/ranking
-    python bench/ranking.py --vary epochs      1, 3 and 10 epochs at 1e-4
+    python bench/ranking.py --vary epochs      1, 3 and 10 epochs
 
 The methods are those of the paper's table but SDFT, which is vanilla on the toy, and two simple
 rivals, the forks of docs/forking.md: `late` (no loss on the first three answer tokens) and `mixed`

@@ -2,10 +2,10 @@
 
 Terms: the *aligned model* is the chat model before fine-tuning (the paper's seed model); *vanilla*
 is fine-tuning without a preview; a *preview* shows the beginning of the answer in the training
-prompt, behind a *connector*; *RSR* and *JSR* are the shares of harmful requests answered safely,
+prompt, after a *connector*; *RSR* and *JSR* are the shares of harmful requests answered safely,
 plainly and with prefilled tokens; *utility* is the task's own score.
 
-The idea, in this order; each chapter needs only earlier ones:
+The idea, in this order; each chapter needs only earlier ones, but for the cache of decoding:
 
     preview.py     1. the method: the beginning of the answer, shown in the training prompt
     chat.py        2. text to token ids, and where the answer begins

@@ -31,7 +31,7 @@ class Template(typing.NamedTuple):
 
     @property
     def continues(self):
-        """Whether the answer begins on a new line, rather than behind a space."""
+        """Whether the answer begins on a new line, rather than after a space."""
         return self.user.endswith("\n")
 
 

@@ -1,7 +1,7 @@
 """What every command line shares: one-sentence errors, options of the machine, progress.
 
 A user's mistake is an `InputError` and ends in one sentence on standard error and exit status 2,
-without a traceback. Whatever takes over five seconds shows its progress. This file imports torch
+without a traceback. Whatever takes long shows its progress. This file imports torch
 only where a command asks for the machine, so the preview alone needs no torch.
 """
 
@@ -104,7 +104,7 @@ def own_device(text):
     try:
         torch.empty(0, device=text)
     except (AssertionError, RuntimeError):  # without CUDA, without mps, an unknown name
-        raise argparse.ArgumentTypeError(f"{text!r} is no device of this machine") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not available on this machine") from None
     return text
 
 

@@ -39,9 +39,9 @@ class Cache:
         self.positions = positions.to(device)
         self.rows = torch.arange(len(positions), device=device)[:, None]
 
-        # Slots behind a row's latest token hold what the padding left there, or nothing. The mask
-        # has the form that every layer's kernel would else make from another: a number to add, in
-        # the dtype of the keys, for whole eights of slots.
+        # Slots after a row's latest token hold padding, or nothing, so they are masked. The mask is
+        # added to the scores, in the dtype of the keys and for a multiple of 8 slots, as the GPU's
+        # kernels want it: else every layer would convert it.
         self.mask = None  # over whole prompts attention is causal
         if positions.size(1) == 1:
             self.slots += -self.slots % 8
@@ -128,7 +128,7 @@ def generate(model, prompts, end_ids, max_new_tokens, batch_size=None, name="gen
 @torch.no_grad()
 def decode_batch(model, prompts, answers, rows, room, end_ids, cache):
     """Fill the answers of some rows, each up to an end token or its room."""
-    # The first pass reads the whole prompts, each from position 0 on. The padding behind a prompt
+    # The first pass reads the whole prompts, each from position 0 on. The padding after a prompt
     # comes later than its tokens, so with causal attention none of them sees it.
     tokens, _, _ = pad([Example(prompts[i], 0) for i in rows])  # (B, T)
     positions = torch.arange(tokens.size(1)).expand_as(tokens)

@@ -2,8 +2,8 @@
 
 A fork adds its method to METHODS, and an option that no other method takes to OPTIONS: that puts it
 on the command lines and into `run.json`. Preview, loss and data are independent of each other. All
-methods of a comparison share rows, order, recipe and aligned model. How rows become
-what a method trains on is in `examples.py`.
+methods of a comparison share rows, order, recipe and aligned model. How rows become what a method
+trains on is in `examples.py`.
 """
 
 import functools
@@ -36,9 +36,9 @@ class Option(typing.NamedTuple):
 
 # By the name of the parameter that a preview or a loss takes.
 OPTIONS = {
-    "m": Option(int, 6, "answer tokens that a real preview shows; 6: the paper"),
-    "prefix": Option(str, PREFIX, "P of a virtual preview; default: the paper's code"),
-    "connector": Option(str, CONNECTOR, "C of a preview; default: the paper"),
+    "m": Option(int, 6, "answer tokens that a real preview shows"),
+    "prefix": Option(str, PREFIX, "P of a virtual preview, as in the paper's code"),
+    "connector": Option(str, CONNECTOR, "C of a preview, as in the paper"),
     "betas": Option(numbers, BETAS, "of constrained SFT, by answer token, the last for the rest"),
 }
 

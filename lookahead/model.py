@@ -195,7 +195,7 @@ class Llama(nn.Module):
 
         Examples are padded on the right and attention is causal, so no real token attends to a
         later pad, and no mask is needed. In decoding the cache knows the positions of the tokens
-        and, after the first pass, masks what lies behind them.
+        and, after the first pass, masks what lies after them.
         """
         # The stream of states runs through the blocks; positions are the same in all of them.
         x, cos, sin = self.embed(tokens, cache.positions if cache else None)

@@ -2,8 +2,8 @@
 
 Fine-tuning harms the refusals of a chat model because it moves the distribution of the first answer
 tokens. So show the beginning of the answer inside the training prompt: those tokens then cost less
-loss and carry less gradient, and the opening moves less on prompts without a preview. Only training
-data change, neither the loss nor the prompts at inference.
+loss and carry less gradient, and the opening moves less on prompts without a preview. Only the
+training data changes, neither the loss nor the prompts at inference.
 
     real      I' = I + C + the first m tokens of O     O' = O
     virtual   I' = I + C + P                           O' = P + O

@@ -66,23 +66,24 @@ def check_same(path, other, run, keys):
     """Reject a run in a folder, `other`, that was made with other settings than `run`."""
     for key in keys:
         ours, theirs = run[key], other.get(key)
+        way = "another --out" if key in SHARED else "--name"
         # Of the recipe and the data, name the part that differs.
         if isinstance(ours, dict) and isinstance(theirs, dict) and ours != theirs:
             key = next(name for name in ours if ours[name] != theirs.get(name))
             ours, theirs = ours[key], theirs.get(key)
         if ours != theirs:
             raise InputError(f"{path}/run.json: was made with {key} {theirs}, now it is {ours}; "
-                             "give --name or --out, or remove it.")  # fmt: skip
+                             f"give {way}, or remove it.")  # fmt: skip
 
 
 def is_due(target, resume):
-    """Return whether a run is still to be made in a folder; without `resume` it is made anew."""
+    """Return whether a run is still to be made in a folder; without `resume` it is made again."""
     complete = (target / "run.json").exists()
     interrupted = (target / "resume.safetensors").exists()
     if resume:
         return interrupted or not complete
     if complete or interrupted:
-        say(f"{target}: is there and is made anew; --resume would go on instead")
+        say(f"{target}: exists and is made again; --resume would keep it")
     return True
 
 

@@ -43,7 +43,7 @@ def main():
     add = parser.add_argument
     add("folder", nargs="?", type=pathlib.Path, default="out/toy", help="of runs, or of a model")
     add("--template", choices=TEMPLATES, help="of a model directory")
-    add("--system", metavar="TEXT", help="system prompt (that of the evaluation of safety)")
+    add("--system", metavar="TEXT", help="system prompt (of runs that of the evaluation of safety)")
     add("--max-new-tokens", type=positive, metavar="N", default=60, help="of an answer")
     add_machine_options(parser)
     args = parser.parse_args()
@@ -51,14 +51,15 @@ def main():
     # One model directory, or the aligned model and the runs of a folder.
     models = [args.folder]
     template = args.template
-    task = TASKS["chat"]
+    system = ""
     if not template:
         aligned, runs = find_runs(args.folder)
         models = [aligned, *runs]
         run = runs[models[1]]
         template = run["data"]["template"]
-        task = {"toy": toy.TASK, **TASKS}[run["task"]]
-    system = task.safety_system if args.system is None else args.system
+        system = {"toy": toy.TASK, **TASKS}[run["task"]].safety_system
+    if args.system is not None:
+        system = args.system
     chat = load_chat(models[0], template, system)
 
     # Requests from the keyboard or a pipe, one a line.

@@ -16,7 +16,7 @@ from lookahead.files.rows import BlankText, read_pair, read_rows
 from lookahead.safety import is_safe, without_thinking
 from lookahead.training import Recipe
 
-# A line that holds one number: what may stand before it, sign and digits, and behind it a unit, but
+# A line that holds one number: what may stand before it, sign and digits, and after it a unit, but
 # nothing that makes another number of it (a half, a square, thousands).
 ONE_NUMBER = re.compile(
     r"(?i)(?:[\s#*_`~:=\\$€£¥({\[]|boxed|text|usd?|the|final|answer|is)*"
@@ -42,12 +42,12 @@ class Task(typing.NamedTuple):
 
 
 def final_number(text):
-    """Return the one number on the line behind the last `####`, without commas, or "".
+    """Return the one number on the line after the last `####`, without commas, or "".
 
     >>> final_number("5 * 260 = 1300\\n#### 1,300"), final_number("#### 3 1/2")
     ('1300', '')
     """
-    # A last mark with nothing behind it closes the line before.
+    # A last mark with nothing after it closes the line before.
     parts = [part.strip() for part in text.split("####")[1:] if part.strip()]
     line = parts[-1].split("\n")[0] if parts else ""
     match = ONE_NUMBER.fullmatch(re.sub("[\u2010-\u2013\u2212]", "-", line))

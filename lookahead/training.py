@@ -82,7 +82,7 @@ class Loop(typing.NamedTuple):
 def train(model, optimizer, examples, loop, log=(), after_step=None):
     """Fine-tune `model` in place on examples; return the log, {step, loss, tokens, seconds} a step.
 
-    `log` holds the steps that an interrupted run has taken: training goes on behind them. After
+    `log` holds the steps that an interrupted run has taken: training goes on after them. After
     each step `after_step(log)` is called, which may save, or watch. InputError where the loss is
     not finite.
     """

@@ -90,7 +90,7 @@ def test_ids_are_those_of_the_models_own_template(model, of_chat, of_row, space)
         messages.insert(0, {"role": "system", "content": system + space})
     chat = Chat(ours, TEMPLATES[name], of_chat and of_chat + space)
     ids, start = chat.encode(*texts.values(), None if of_row is None else of_row + space)
-    if name != "vicuna" or of_row != "":  # behind BOS, transformers 5 has one space of two
+    if name != "vicuna" or of_row != "":  # after BOS, transformers 5 has one space of two
         assert peer.apply_chat_template(messages[:-1], return_dict=False) == ids[:start]
         whole = peer.apply_chat_template(messages, return_dict=False)
         assert whole[: len(ids) - 1] == ids[:-1]

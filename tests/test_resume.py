@@ -75,5 +75,5 @@ def test_without_resume_an_interrupted_run_is_made_anew(chat_model, tmp_path, sc
     (tmp_path / "chat" / "real-seed0" / "resume.safetensors").write_text("of another recipe")
     capsys.readouterr()
     script(train.main, *options)
-    assert "real-seed0: is there and is made anew; --resume would go on" in capsys.readouterr().err
+    assert "real-seed0: exists and is made again; --resume would keep it" in capsys.readouterr().err
     assert made(tmp_path) == expected

@@ -12,7 +12,7 @@ from lookahead.training import Loop, Recipe, make_adamw, train
 
 @pytest.mark.parametrize("done", [0, 3])
 def test_a_step_has_its_batch_and_every_group_of_weights_its_learning_rate(done):
-    """Two epochs of two batches, from the first step or behind three that the log holds."""
+    """Two epochs of two batches, from the first step or after three that the log holds."""
     steps = []
 
     def take_step(model, optimizer, batch, token_budget, loss):

@@ -21,9 +21,9 @@ NAMES = {
     "prompt": "user prompt question dialogue instruction goal forbidden_prompt behavior query",
     "answer": "assistant answer summary output target completion response",
     "system": "system system_prompt",
-    "joined": "input context contextstring",  # put behind the field of a prompt
+    "joined": "input context contextstring",  # put after the field of a prompt
     "repeated": "text",  # of Alpaca: prompt and answer once more
-    "harmless": "id idx index uuid prompt_id question_id behaviorid category subcategory source "
+    "ignored": "id idx index uuid prompt_id question_id behaviorid category subcategory source "
     "functionalcategory semanticcategory dataset split url license language tags topic type level",
 }
 KINDS = {name: kind for kind, names in NAMES.items() for name in names.split()}
@@ -139,7 +139,7 @@ def _list_texts(row, place):
         texts.append((role, message, "content"))
         for key, value in message.items():
             as_here = key in IN_LOSS and value == (role == "assistant")
-            if not as_here and key not in ("role", "content") and KINDS.get(key) != "harmless":
+            if not as_here and key not in ("role", "content") and KINDS.get(key) != "ignored":
                 texts.append((f"{key} of {role}", message, key))
     return texts
 
@@ -157,13 +157,13 @@ def find_texts(row, place="", answers=True):
     every = _list_texts(row, place)
     names = [name.lower() for name, _, _ in every]
     # JailbreakBench has a Goal, and calls its kind Behavior.
-    kinds = KINDS | ({"behavior": "harmless"} if "goal" in names else {})
+    kinds = KINDS | ({"behavior": "ignored"} if "goal" in names else {})
     texts = {}
     for name, holder, key in every:
         kind = kinds.get(name.lower())
         value = holder.get(key)
         wrong = None
-        if kind == "harmless" or (_is_blank(value) and kind != "system") or value is None:
+        if kind == "ignored" or (_is_blank(value) and kind != "system") or value is None:
             continue
         if kind is None or (kind == "joined" and "user" in names):
             wrong = "is not read, and may say something"

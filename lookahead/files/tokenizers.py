@@ -6,7 +6,7 @@
     special(name), specials         the id of a special (or other added) token or None; {name: id}
     piece(id), size                 a token for display, and how many ids there are
 
-SentencePiece puts a space before a text. Where a text continues another one, behind a line break
+SentencePiece puts a space before a text. Where a text continues another one, after a line break
 say, `continues` leaves it out; byte-level BPE adds none. Left out: every other kind of tokenizer,
 and words that are added to a SentencePiece model.
 """

@@ -38,7 +38,7 @@ def score(measured, of_aligned, task, tests):
     kinds = {"rsr": "safety", "jsr": "jailbreak"}
     blank = {name: sum(map(is_blank, said[kind])) for name, kind in kinds.items()}
 
-    # The loss on test answers says what was learned, at the opening and behind it.
+    # The loss on test answers says what was learned, at the opening and after it.
     losses = [-log_probs for log_probs in measured.test_log_probs]
     sums = [loss.sum().item() for loss in losses]
     lengths = list(map(len, losses))
