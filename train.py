@@ -61,7 +61,8 @@ def parse_arguments():
     for name, kind in RECIPE.items():
         own = ", ".join(f"{task} {getattr(TASKS[task].recipe, name)}" for task in TASKS)
         flag = f"--{name.replace('_', '-')}"
-        group.add_argument(flag, type=kind, metavar="N", help=own)
+        metavar = "RANK" if name == "lora" else "N"
+        group.add_argument(flag, type=kind, metavar=metavar, help=own)
 
     # Where it runs, and where it writes.
     cli.add_training_options(parser)
@@ -69,7 +70,7 @@ def parse_arguments():
 
     # Options that need each other.
     if args.task == "toy" and not args.model:
-        if args.template:
+        if args.template not in (None, toy.TEMPLATE):
             raise InputError(f"--template: the toy world has its own, {toy.TEMPLATE}.")
         args.template = toy.TEMPLATE
     elif not (args.data and args.model and args.template):
