@@ -1,10 +1,10 @@
 """RSR and KL 1 over the steps of training: when do refusals go, and when does the first token move?
 
-    python bench/steps.py --every 4 --until 44 -- --method vanilla connector real virtual
-    python bench/steps.py --harmful held-out.jsonl --every 4 -- --task gsm8k --data train.jsonl \\
+    python bench/steps.py --every 4 --until 44 --method vanilla connector real virtual
+    python bench/steps.py --harmful held-out.jsonl --every 4 --task gsm8k --data train.jsonl \\
         --model DIR --template smollm2 --limit 96 --batch-size 8 --lr 5e-5
 
-Behind `--` stand the options of train.py. Each method is trained once, with the first order of the
+The other options are train.py's. Each method is trained once, with the first order of the
 rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture.
 (`connector` is a fork of docs/forking.md.)
 """
@@ -26,14 +26,12 @@ from lookahead.report.pictures import bar_chart
 from lookahead.tasks import read_harmful
 from lookahead.training import Loop, make_adamw
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
 parser.add_argument("--harmful", help="requests with answers (the toy world brings its own)")
 parser.add_argument("--every", type=int, default=10, help="steps (%(default)s)")
 parser.add_argument("--until", type=int, default=10**6, help="the last step that is measured")
 parser.add_argument("--safety-tokens", type=int, default=48, help="of an answer (%(default)s)")
-place = sys.argv.index("--")
-watch = parser.parse_args(sys.argv[1:place])
-del sys.argv[1 : place + 1]
+watch, sys.argv[1:] = parser.parse_known_args()
 args = train.parse_arguments()
 task, aligned, chat, rows = train.set_up(args)
 folder = pathlib.Path(args.out) / args.task

@@ -128,17 +128,19 @@ def positive(text):
 
 def fraction(text):
     """Read an option's number from 0 up to, but not including, 1."""
-    if not 0 <= float(text) < 1:
-        raise ValueError(text)
-    return float(text)
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, without the 1")
 
 
 def numbers(text):
     """Read an option's positive numbers, separated by commas."""
-    values = [float(part) for part in text.split(",")]
-    if not all(0 < value < float("inf") for value in values):
-        raise ValueError(text)
-    return values
+    with contextlib.suppress(ValueError):
+        values = [float(part) for part in text.split(",")]
+        if all(0 < value < float("inf") for value in values):
+            return values
+    raise argparse.ArgumentTypeError(f"{text!r} is not positive numbers, separated by commas")
 
 
 def run_name(text):

@@ -233,6 +233,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(options, complaint, monkeypatch
 
 MISTAKES = [
     (train.main, "--method magic", "invalid choice: 'magic'"),
+    (train.main, "--lr 2", "'2' is not a number from 0 to 1"),
     (train.main, "--m 2", "real-seed0/run.json: was made with m 6"),
     (train.main, "--method real --name aligned", "'aligned' is not a name"),
     (train.main, "--model chat/real-seed0", "real-seed0/run.json: was made with aligned_model"),
