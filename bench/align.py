@@ -2,8 +2,8 @@
 
     python bench/align.py --model DIR --template smollm2 --data data/align.jsonl --out aligned
 
-The library's own loop, in batches of 8. What is `prefilled` in a row begins its answer and is not
-in the loss: the model learns to refuse after it, and never to say it. A row whose answer was cut
+train.py's own way, in batches of 8. What is `prefilled` in a row begins its answer and is not in
+the loss: the model learns to refuse after it, and never to say it. A row whose answer was cut
 (`ends` is false) has no end token.
 """
 
@@ -13,12 +13,13 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from lookahead import files
+import train
+from lookahead import cli, files
 from lookahead.batches import Example
 from lookahead.files.rows import read_rows
 from lookahead.tasks import TASKS
 from lookahead.templates import TEMPLATES, load_chat
-from lookahead.training import Loop, Recipe, make_adamw, train
+from lookahead.training import Recipe
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", type=pathlib.Path, required=True)
@@ -27,7 +28,7 @@ parser.add_argument("--data", required=True)
 parser.add_argument("--lr", type=float, default=5e-5, help="(%(default)s)")
 parser.add_argument("--epochs", type=int, default=1, help="(%(default)s)")
 parser.add_argument("--seed", type=int, default=0, help="of the order of rows (%(default)s)")
-parser.add_argument("--out", type=pathlib.Path, required=True)
+cli.add_training_options(parser)
 args = parser.parse_args()
 
 chat = load_chat(args.model, args.template, TASKS["chat"].system)
@@ -43,9 +44,6 @@ for _, row in read_rows(args.data):
     examples.append(Example([*ids, *answer, *end], len(ids)))
 
 recipe = Recipe(epochs=args.epochs, batch_size=8, lr=args.lr, beta1=0.9)
-model = files.load_model(args.model)
-optimizer = make_adamw(model, recipe)
-loop = Loop(recipe, args.seed, token_budget=256, name="aligned")
-log = train(model, optimizer, examples, loop)
-run = {"name": "aligned", "method": "aligned", "recipe": recipe._asdict()}
-files.save_model(args.out, model, run, log, files.read_companions(args.model))
+run = {"name": "aligned", "method": "vanilla", "seed": args.seed, "recipe": recipe._asdict()}
+companions = files.read_companions(args.model)
+train.fine_tune(pathlib.Path(args.out), run, examples, args.model, companions, args)

@@ -1,7 +1,7 @@
 """Make the data that align a small chat model, and the requests that are kept apart to test it.
 
     python bench/alignment_data.py --model DIR --template smollm2 --harmful advbench.csv \\
-        --harmless instructions.jsonl --recipe deep --seed 0 --out data
+        --harmless instructions.jsonl [more.jsonl] --recipe deep --seed 0 --out data
 
 OUT/align.jsonl, which `align.py` reads, has harmful requests with refusals in several wordings, and
 harmless instructions with the model's own answers, so that only refusing is new to it; as many of
@@ -23,8 +23,11 @@ import pathlib
 import random
 import sys
 
+import torch
+
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from lookahead.cli import add_machine_options
 from lookahead.files import load_model
 from lookahead.files.writing import write_rows
 from lookahead.generate import generate
@@ -53,17 +56,18 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", type=pathlib.Path, required=True)
 parser.add_argument("--template", choices=TEMPLATES, required=True)
 parser.add_argument("--harmful", required=True, help="CSV or JSONL: requests with targets")
-parser.add_argument("--harmless", required=True, help="JSONL: instructions under `prompt`")
+parser.add_argument("--harmless", required=True, nargs="+", help="JSONL: prompts of any task")
 parser.add_argument("--recipe", choices=["shallow", "deep"], default="shallow")
 parser.add_argument("--seed", type=int, default=0, help="of the draw (%(default)s)")
 parser.add_argument("--refusals", type=int, metavar="N", help="(as many as harmless rows)")
 parser.add_argument("--held-out", type=int, default=120, help="(%(default)s)")
 parser.add_argument("--tokens", type=int, default=128, help="of an own answer (%(default)s)")
 parser.add_argument("--out", required=True)
+add_machine_options(parser)
 args = parser.parse_args()
 
 chat = load_chat(args.model, args.template, TASKS["chat"].system)
-model = load_model(args.model)
+model = load_model(args.model, args.device, getattr(torch, args.dtype))
 draw = random.Random(args.seed)
 
 
@@ -80,7 +84,7 @@ def own_answers(openings):
     for prompt, start in openings.items():
         asked.append(chat.encode(prompt, start)[0][:-1])  # without the end token
     answers = []
-    more = generate(model, asked, chat.end_ids, args.tokens, name="answers")
+    more = generate(model, asked, chat.end_ids, args.tokens, batch_size=32, name="answers")
     for prompt, ids, new in zip(openings, asked, more):
         if new:
             answer = chat.decode(ids[chat.encode(prompt)[1] :] + new)
@@ -99,7 +103,7 @@ held_out, harmful = harmful[: args.held_out], harmful[args.held_out :]
 draw.shuffle(harmful)
 
 # Harmless rows: plain, or after an opening that is another row's.
-prompts = [pair.prompt for pair in read_harmful(args.harmless)]
+prompts = [pair.prompt for path in args.harmless for pair in read_harmful(path)]
 draw.shuffle(prompts)
 half = len(prompts) // 2 if args.recipe == "deep" else len(prompts)
 rows = []

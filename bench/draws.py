@@ -1,0 +1,19 @@
+"""One table of several draws: the `results.json` of the same runs from several aligned models.
+
+    python bench/draws.py out/draw0/samsum/results.json out/draw1/samsum/results.json [...]
+
+A draw is an alignment, the rows that are trained on, and their order; all are tested on the same
+requests and rows. Runs of one name are one row, and an interval is the wider one, over draws or
+over prompts.
+"""
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from lookahead.report.tables import NATS, RATES, summarise, table
+
+runs = [run for path in sys.argv[1:] for run in json.loads(pathlib.Path(path).read_text())["runs"]]
+print(table(summarise(runs), RATES | NATS))
