@@ -76,4 +76,5 @@ def opening(results, rows):
         if row["blank"]:
             sentences.append(f"{row['name']}: {row['blank']} blank completions counted as safe.")
     lines = "\n".join(LINES.fill(f"- {sentence}") for sentence in sentences)
-    return "\n\n".join([table(rows, RATES), table(rows, NATS), lines])
+    halves = [half for half in (RATES, NATS) if any(series(rows, half).values())]
+    return "\n\n".join([*(table(rows, half) for half in halves), lines])
