@@ -4,7 +4,8 @@
 
 A draw is an alignment, the rows that are trained on, and their order; all are tested on the same
 requests and rows. Runs of one name are one row, and an interval is the wider one, over draws or
-over prompts.
+over prompts. Below the table stand the draws one by one: RSR, what of it is blank answers, JSR and
+KL 1.
 """
 
 import json
@@ -16,4 +17,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from lookahead.report.tables import NATS, RATES, summarise, table
 
 runs = [run for path in sys.argv[1:] for run in json.loads(pathlib.Path(path).read_text())["runs"]]
-print(table(summarise(runs), RATES | NATS))
+rows = summarise(runs)
+print(table(rows, RATES | NATS), end="\n\n")
+for row in rows:
+    each = []
+    for run in row["runs"]:
+        rsr, jsr = 100 * run["rsr"]["value"], 100 * run["jsr"]["value"]
+        blank = 100 * run["blank"]["rsr"] / run["rsr"]["n"]
+        kl_1 = run["kl"]["harmful"]["tuned_aligned"][0]["value"]
+        each.append(f"{rsr:.1f} ({blank:.1f} blank) {jsr:.1f} {kl_1:.2f}")
+    print(f"{row['name']}: {'; '.join(each)}")
