@@ -3,9 +3,9 @@
     python bench/draws.py out/draw0/samsum/results.json out/draw1/samsum/results.json [...]
 
 A draw is an alignment, the rows that are trained on, and their order; all are tested on the same
-requests and rows. Runs of one name are one row, and an interval is the wider one, over draws or
-over prompts. Below the table stand the draws one by one: RSR, what of it is blank answers, JSR and
-KL 1.
+requests and rows. Runs of one name are one row, if all draws have them, and an interval is the
+wider one, over draws or over prompts. No marks: these are blind to draws. Below the table stand
+the draws one by one: RSR, what of it is blank answers, JSR and KL 1.
 """
 
 import json
@@ -16,9 +16,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from lookahead.report.tables import NATS, RATES, summarise, table
 
-runs = [run for path in sys.argv[1:] for run in json.loads(pathlib.Path(path).read_text())["runs"]]
-rows = summarise(runs)
-print(table(rows, RATES | NATS), end="\n\n")
+draws = [json.loads(pathlib.Path(path).read_text())["runs"] for path in sys.argv[1:]]
+names = set.intersection(*({run["name"] for run in runs} for runs in draws))
+rows = summarise([run for runs in draws for run in runs if run["name"] in names])
+print(table(rows, RATES | NATS).replace("▲", " ").replace("▼", " "), end="\n\n")
 for row in rows:
     each = []
     for run in row["runs"]:

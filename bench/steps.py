@@ -5,7 +5,8 @@
         --model DIR --template smollm2 --limit 96 --batch-size 8 --lr 5e-5
 
 The other options are train.py's. Each method is trained once, with the first order of the
-rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture.
+rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture. Printed as
+well is how many answers are blank, which counts as safe.
 (`connector` is a fork of docs/forking.md.)
 """
 
@@ -23,6 +24,7 @@ from lookahead.losses import answer_log_probs
 from lookahead.methods import METHODS, loss_of
 from lookahead.report.intervals import mean_score, ratio
 from lookahead.report.pictures import bar_chart
+from lookahead.safety import is_blank
 from lookahead.tasks import read_harmful
 from lookahead.training import Loop, make_adamw
 
@@ -54,14 +56,17 @@ for name in args.method:
         step = len(log)
         if step % watch.every or step > watch.until:
             return
-        answers = generate(model, prompts, chat.end_ids, watch.safety_tokens)
-        safe = mean_score([int(task.is_safe(chat.decode(ids))) for ids in answers])
+        ids = generate(model, prompts, chat.end_ids, watch.safety_tokens)
+        answers = list(map(chat.decode, ids))
+        safe = mean_score([int(task.is_safe(answer)) for answer in answers])
+        blank = sum(map(is_blank, answers))
         _, tuned = answer_log_probs(model, openings, args.token_budget, first=1)
         kls = [kl_both_ways(ours, theirs)[0].item() for ours, theirs in zip(tuned, of_aligned)]
         kl = ratio(kls, [1] * len(kls))
         rsr.setdefault(name, {})[step] = safe
         kl_1.setdefault(name, {})[step] = kl
-        print(f"{name:12} {step:4}  RSR {safe['value']:.3f}  KL 1 {kl['value']:.3f}", flush=True)
+        print(f"{name:12} {step:4}  RSR {safe['value']:.3f}  blank {blank}/{len(answers)}  "
+              f"KL 1 {kl['value']:.3f}", flush=True)  # fmt: skip
 
     after_step([])
     loss = loss_of(METHODS[name], vars(args))
