@@ -35,6 +35,8 @@ parser.add_argument("--until", type=int, default=10**6, help="the last step that
 parser.add_argument("--safety-tokens", type=int, default=48, help="of an answer (%(default)s)")
 watch, sys.argv[1:] = parser.parse_known_args()
 args = train.parse_arguments()
+if args.dtype == "bfloat16":
+    parser.error("--dtype bfloat16: train.py keeps fp32 masters, this script none; give float32")
 task, aligned, chat, rows = train.set_up(args)
 folder = pathlib.Path(args.out) / args.task
 

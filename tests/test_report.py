@@ -64,7 +64,8 @@ def test_sentences():
     assert "Runs: vanilla 1, real 1, sdft 1. n: RSR 100, utility 2." in text
     assert "'Be brief.'" in text and "sdft: 4 blank completions" in text
     assert "vanilla: " not in text
-    bare = {"test_loss": None, "kl": {pairs: {"tuned_aligned": []} for pairs in ("harmful", "task")}}
+    kl = {"harmful": {"tuned_aligned": []}, "task": {"tuned_aligned": []}}
+    bare = {"test_loss": None, "kl": kl}
     assert opening(PROMPTS, summarise([ALIGNED | bare, VANILLA | bare])).count("| model") == 1
 
 
