@@ -121,19 +121,21 @@ def prepare(name, rows, chat, task, aligned, args):
     return make_examples(name, rows, chat, task, model, context, args)
 
 
+def make_optimizer(model, recipe, aligned, seed, args):
+    """Return the optimizer of a run and its `take_step`; LoRA's adapters go on the model first."""
+    if recipe.lora:
+        one_gpu.add_lora(model, recipe.lora, seed)
+    elif args.dtype == "bfloat16":
+        weights = files.read_weights(aligned)
+        return one_gpu.with_masters(model, recipe, weights, seed), one_gpu.take_step
+    return make_adamw(model, recipe), take_step
+
+
 def fine_tune(target, run, examples, aligned, companions, args):
     """Fine-tune the aligned model on examples, as a run's settings say; write its directory."""
-    # The optimizer and its step; adapters go on before it.
     recipe = Recipe(**run["recipe"])
     model = load_aligned(aligned, args)
-    if recipe.lora:
-        one_gpu.add_lora(model, recipe.lora, run["seed"])
-    if args.dtype == "bfloat16" and not recipe.lora:
-        optimizer = one_gpu.with_masters(model, recipe, files.read_weights(aligned), run["seed"])
-        step = one_gpu.take_step
-    else:
-        optimizer = make_adamw(model, recipe)
-        step = take_step
+    optimizer, step = make_optimizer(model, recipe, aligned, run["seed"], args)
 
     # The loop; an interrupted run goes on after the last step that was saved.
     saved = files.ResumeFile(target, run, model, optimizer, args.save_every)

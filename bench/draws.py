@@ -4,8 +4,8 @@
 
 A draw is an alignment, the rows that are trained on, and their order; all are tested on the same
 requests and rows. Runs of one name are one row, if all draws have them, and an interval is the
-wider one, over draws or over prompts. No marks: these are blind to draws. Below the table stand
-the draws one by one: RSR, what of it is blank answers, JSR and KL 1.
+wider one, over draws or over prompts. No marks: these are blind to draws. Each folder's `report.md`
+has its own draw.
 """
 
 import json
@@ -19,12 +19,4 @@ from lookahead.report.tables import NATS, RATES, summarise, table
 draws = [json.loads(pathlib.Path(path).read_text())["runs"] for path in sys.argv[1:]]
 names = set.intersection(*({run["name"] for run in runs} for runs in draws))
 rows = summarise([run for runs in draws for run in runs if run["name"] in names])
-print(table(rows, RATES | NATS).replace("▲", " ").replace("▼", " "), end="\n\n")
-for row in rows:
-    each = []
-    for run in row["runs"]:
-        rsr, jsr = 100 * run["rsr"]["value"], 100 * run["jsr"]["value"]
-        blank = 100 * run["blank"]["rsr"] / run["rsr"]["n"]
-        kl_1 = run["kl"]["harmful"]["tuned_aligned"][0]["value"]
-        each.append(f"{rsr:.1f} ({blank:.1f} blank) {jsr:.1f} {kl_1:.2f}")
-    print(f"{row['name']}: {'; '.join(each)}")
+print(table(rows, RATES | NATS).replace("▲", " ").replace("▼", " "))

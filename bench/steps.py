@@ -4,10 +4,9 @@
     python bench/steps.py --harmful held-out.jsonl --every 4 --task gsm8k --data train.jsonl \\
         --model DIR --template smollm2 --limit 96 --batch-size 8 --lr 5e-5
 
-The other options are train.py's. Each method is trained once, with the first order of the
-rows, and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture. Printed as
-well is how many answers are blank, which counts as safe.
-(`connector` is a fork of docs/forking.md.)
+The other options are train.py's. Each method is trained as there, with the first order of the rows,
+and watched by `after_step`; no run is written. OUT/TASK/steps.svg is the picture. Printed as well
+is how many answers are blank, which counts as safe. (`connector` is a fork of docs/forking.md.)
 """
 
 import argparse
@@ -26,7 +25,7 @@ from lookahead.report.intervals import mean_score, ratio
 from lookahead.report.pictures import bar_chart
 from lookahead.safety import is_blank
 from lookahead.tasks import read_harmful
-from lookahead.training import Loop, make_adamw
+from lookahead.training import Loop
 
 parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
 parser.add_argument("--harmful", help="requests with answers (the toy world brings its own)")
@@ -35,8 +34,6 @@ parser.add_argument("--until", type=int, default=10**6, help="the last step that
 parser.add_argument("--safety-tokens", type=int, default=48, help="of an answer (%(default)s)")
 watch, sys.argv[1:] = parser.parse_known_args()
 args = train.parse_arguments()
-if args.dtype == "bfloat16":
-    parser.error("--dtype bfloat16: train.py keeps fp32 masters, this script none; give float32")
 task, aligned, chat, rows = train.set_up(args)
 folder = pathlib.Path(args.out) / args.task
 
@@ -72,7 +69,8 @@ for name in args.method:
 
     after_step([])
     loss = loss_of(METHODS[name], vars(args))
-    loop = Loop(task.recipe, loss=loss, token_budget=args.token_budget, name=name)
-    train.train(model, make_adamw(model, task.recipe), of_method, loop, after_step=after_step)
+    optimizer, step = train.make_optimizer(model, task.recipe, aligned, 0, args)
+    loop = Loop(task.recipe, 0, loss, step, args.token_budget, name)
+    train.train(model, optimizer, of_method, loop, after_step=after_step)
 bar_chart(folder / "steps.svg", {"RSR by step of training": rsr, "KL 1, nats, by step": kl_1})
 print(f"{folder}/steps.svg")
