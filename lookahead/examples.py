@@ -53,14 +53,15 @@ def make_examples(name, rows, chat, task, model, context, args):
     """
     # Data: SDFT has the answers rewritten.
     method = METHODS[name]
+    values = vars(args) | {"tokenizer": chat.tokenizer}
     note = {}
     if method.data:
-        rows, note = method.data(rows, model, chat, task)
+        options = {name: values[name] for name in method.data_options}
+        rows, note = method.data(rows, model, chat, task, **options)
 
     # The preview changes the text; what follows does not know of it.
     examples = []
     whole = 0
-    values = vars(args) | {"tokenizer": chat.tokenizer}
     for pair in rows:
         with at(pair.place):
             prompt, answer = apply_preview(method, pair.prompt, pair.answer, values)

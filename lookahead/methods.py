@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 
 from lookahead.baselines import BETAS, constrained_sft, rewrite_answers
-from lookahead.cli import numbers
+from lookahead.cli import numbers, positive
 from lookahead.losses import answer_log_probs, cross_entropy
 from lookahead.preview import CONNECTOR, PREFIX, real_preview, virtual_preview
 
@@ -24,19 +24,20 @@ class Method(typing.NamedTuple):
     loss_options: tuple = ()  # of OPTIONS
     aligned_log_probs: Callable | None = None  # what the loss takes of the aligned model:
     # (model, examples, token_budget) -> a tensor an example
-    data: Callable | None = None  # (rows, model, chat, task) -> other rows, a note
+    data: Callable | None = None  # (rows, model, chat, task, **options) -> other rows, a note
+    data_options: tuple = ()  # of OPTIONS
 
 
-# A setting of a preview or a loss, as the command line offers it.
+# A setting of a preview, a loss or a source of data, as the command line offers it.
 class Option(typing.NamedTuple):
     kind: Callable  # reads it from the command line
     default: object
     help: str
 
 
-# By the name of the parameter that a preview or a loss takes.
+# By the name of the parameter.
 OPTIONS = {
-    "m": Option(int, 6, "answer tokens that a real preview shows"),
+    "m": Option(positive, 6, "answer tokens that a real preview shows"),
     "prefix": Option(str, PREFIX, "P of a virtual preview, as in the paper's code"),
     "connector": Option(str, CONNECTOR, "C of a preview, as in the paper"),
     "betas": Option(numbers, BETAS, "of constrained SFT, by answer token, the last for the rest"),
@@ -75,7 +76,7 @@ def options_of(method, values):
     (2, None)
     """
     # Two runs that differ only in an option that both ignore are the same.
-    used = method.preview_options + method.loss_options
+    used = method.preview_options + method.loss_options + method.data_options
     return {name: values[name] if name in used else None for name in OPTIONS}
 
 

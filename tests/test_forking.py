@@ -33,12 +33,15 @@ run(evaluate.main, "out/riddles", "--data", "riddles.jsonl")
 
 names = ["vanilla", "late", "mixed", "early", "connector", "unseen", "silent", "near"]
 names += ["sentence", "stride"]
-run(train.main, *options, "--method", *names, "--stride", "3", "--skip", "2", "--pull", "0.5")
+pathlib.Path("refusals.jsonl").write_text('{"prompt": "Steal the door.", "answer": "No."}')
+run(train.main, *options, "--method", *names, "--stride", "3", "--skip", "2", "--pull", "0.5",
+    "--refusals", "refusals.jsonl")
 run(evaluate.main, "out/chat", "--data", rows, "--limit", "2")
 runs = files.read_json("out/chat/results.json")["runs"][1:]
 assert {run["method"]: run["stride"] for run in runs} == dict.fromkeys(names) | {"stride": 3}
 settings = {run["method"]: (run["skip"], run["pull"]) for run in runs}
 assert settings["late"] == settings["silent"] == (2, None) and settings["near"] == (None, 0.5)
+assert [run["method"] for run in runs if run["refusals"]] == ["mixed"]
 assert all(run["data"] == runs[0]["data"] for run in runs)
 assert len({open(f"out/chat/{name}-seed0/loss.jsonl").read() for name in names}) == 10
 
