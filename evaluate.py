@@ -23,9 +23,9 @@ from lookahead.losses import answer_log_probs
 from lookahead.report import Measured, print_report, save_completions, score, write_report
 from lookahead.runs import find_runs
 from lookahead.safety import prefilled
-from lookahead.tasks import TASKS, read_harmful, read_pairs
+from lookahead.tasks import read_harmful, read_pairs
 from lookahead.templates import load_chat
-from lookahead.toy import aligned as toy
+from lookahead.toy.aligned import TASKS
 
 
 def parse_arguments():
@@ -55,7 +55,7 @@ def parse_arguments():
 def find_task(run, args):
     """Return the task of a run with the settings of this evaluation."""
     # The utility test has the runs' own system prompt, so that it asks what was trained.
-    task = {"toy": toy.TASK, **TASKS}[run["task"]]
+    task = TASKS[run["task"]]
     system = run["data"]["system"]
     if args.system not in (None, system):
         say(f"--system: the runs were trained under {system!r}")
@@ -145,11 +145,11 @@ def main():
 
     # The aligned model first: every other one is compared with it. One is in memory at a time.
     of_aligned = measure_model(aligned, "aligned")
-    numbers = score(of_aligned, of_aligned, task, data["utility"])
+    numbers = score(of_aligned, of_aligned, task, data)
     rows = [{"name": "aligned", "method": "aligned", **numbers}]
     for path, run in runs.items():
         measured = measure_model(path, path.name)
-        rows.append(run | score(measured, of_aligned, task, data["utility"]))
+        rows.append(run | score(measured, of_aligned, task, data))
 
     # What the report is made from, and what other programs read.
     results = {"task": first["task"], "system": task.system, "safety_system": task.safety_system}

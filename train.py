@@ -25,14 +25,13 @@ from lookahead.cli import InputError, fraction, positive, say
 from lookahead.examples import choose_rows, make_examples
 from lookahead.methods import METHODS, add_method_options, loss_of
 from lookahead.runs import describe_data, plan_runs
-from lookahead.tasks import TASKS
 from lookahead.templates import TEMPLATES, load_chat
 from lookahead.toy import aligned as toy
+from lookahead.toy.aligned import TASKS
 from lookahead.training import Loop, Recipe, make_adamw, take_step, train
 
-TASKS = {"toy": toy.TASK, **TASKS}
-RECIPE = {"epochs": positive, "batch_size": positive, "lr": fraction, "beta1": fraction}
-RECIPE |= {"max_length": positive, "lora": positive}
+RECIPE_OPTIONS = {"epochs": positive, "batch_size": positive, "lr": fraction, "beta1": fraction}
+RECIPE_OPTIONS |= {"max_length": positive, "lora": positive}
 
 
 def parse_arguments():
@@ -58,7 +57,7 @@ def parse_arguments():
 
     # The recipe that all methods share: a task's own, but for what is given.
     group = parser.add_argument_group("recipe of all methods (default: the task's)")
-    for name, kind in RECIPE.items():
+    for name, kind in RECIPE_OPTIONS.items():
         own = ", ".join(f"{task} {getattr(TASKS[task].recipe, name)}" for task in TASKS)
         flag = f"--{name.replace('_', '-')}"
         metavar = "RANK" if name == "lora" else "N"
@@ -84,7 +83,8 @@ def set_up(args):
     """Return the task with its recipe, the aligned model's directory, its chat format, the rows."""
     # The task with the paper's recipe, but for what options say.
     task = TASKS[args.task]
-    given = {name: getattr(args, name) for name in RECIPE if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in RECIPE_OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
     system = task.system if args.system is None else args.system
     task = task._replace(system=system, recipe=task.recipe._replace(**given))
 
@@ -115,7 +115,7 @@ def load_aligned(aligned, args):
 
 def prepare(name, rows, chat, task, aligned, args):
     """Return a method's examples and a note for its run.json; some ask the aligned model."""
-    asks = METHODS[name].data or METHODS[name].aligned_log_probs
+    asks = METHODS[name].data or METHODS[name].ask_aligned
     model = load_aligned(aligned, args) if asks else None
     context = files.read_config(aligned / "config.json").max_position_embeddings
     return make_examples(name, rows, chat, task, model, context, args)

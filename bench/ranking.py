@@ -3,10 +3,10 @@
     python bench/ranking.py                    learning rates, three seeds, out/ranking
     python bench/ranking.py --vary epochs      1, 3 and 10 epochs
 
-The methods are those of the paper's table but SDFT, which is vanilla on the toy, and two simple
-rivals, the forks of docs/forking.md: `late` (no loss on the first three answer tokens) and `mixed`
-(one row in twenty is a refusal). Runs that are there are not made again. The number of a method is
-the highest value of the grid at which the means of RSR and utility are both at least 90 %.
+The methods are those of the paper's table but SDFT, and two simple rivals, the forks of
+docs/forking.md: `late` (no loss on the first three answer tokens) and `mixed` (one row in twenty is
+a refusal). Runs that are there are not made again. The number of a method is the highest value of
+the grid at which the means of RSR and utility are both at least 90 %.
 """
 
 import json

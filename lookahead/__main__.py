@@ -43,7 +43,7 @@ def main():
         with at(place):
             prompt, answer = apply_preview(method, pair.prompt, pair.answer, values)
         rows.append(write_pair(row, prompt, answer))
-        whole += prompt.endswith(args.connector + answer)
+        whole += prompt.endswith(pair.answer)
 
     write_rows(args.target, rows)
     say(f"{len(rows)} rows written to {args.target}; {whole} answers are shown whole.")

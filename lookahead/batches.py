@@ -30,7 +30,6 @@ def shuffled_batches(examples, batch_size, seed, epochs=1):
     """
     batches = []
     for epoch in range(epochs):
-        # Each epoch has an order of its own, and every method the same ones.
         order = list(examples)
         random.Random(f"{seed} {epoch}").shuffle(order)
         batches += [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -63,8 +62,8 @@ def micro_batches(batch, token_budget):
 def pad(examples, device="cpu"):
     """Pad on the right; return tokens (B, T), loss mask (B, T) and aligned log-probs or None.
 
-    The loss mask is true at answer tokens. The aligned log-probs of the examples are joined in the
-    order of `tokens[loss_mask]`.
+    The loss mask is true at answer tokens. The aligned log-probs are joined in the order of
+    the examples: (N,), or (K, V) an example where a loss takes whole distributions.
 
     >>> tokens, loss_mask, _ = pad([Example([1, 5, 6, 2], 2), Example([1, 7, 2], 1)])
     >>> tokens.tolist(), loss_mask.int().tolist()

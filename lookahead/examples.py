@@ -51,7 +51,7 @@ def make_examples(name, rows, chat, task, model, context, args):
     asks it nothing, and `args` has the options of methods and `token_budget`. A preview may make an
     example longer than --max-length; InputError where it exceeds the model's `context`.
     """
-    # Data: SDFT has the answers rewritten.
+    # Data: other rows than those of the file.
     method = METHODS[name]
     values = vars(args) | {"tokenizer": chat.tokenizer}
     note = {}
@@ -74,9 +74,9 @@ def make_examples(name, rows, chat, task, model, context, args):
     if whole:
         say(f"{name}: {whole} answers are shown whole in the prompt")
 
-    # Constrained SFT compares with the aligned model at each answer token.
-    if method.aligned_log_probs:
-        log_probs = method.aligned_log_probs(model, examples, args.token_budget)
+    # What the loss compares with.
+    if method.ask_aligned:
+        log_probs = method.ask_aligned(model, examples, args.token_budget)
         pairs = zip(examples, log_probs)
         examples = [example._replace(aligned_log_probs=part) for example, part in pairs]
     return examples, note

@@ -28,10 +28,9 @@ def kl_both_ways(tuned, aligned):
     >>> round(there.item(), 4), round(back.item(), 4)  # 0.5 ln 2 + 0.5 ln (2/3), ...
     (0.1438, 0.1308)
     """
-    # Normalised once more, so that no KL falls below 0.
     tuned = tuned.double().log_softmax(-1)
     aligned = aligned.double().log_softmax(-1)
 
-    # How much likelier tuning made each word; each direction weighs it by its own words.
+    # How much likelier tuning made each token; each direction weighs it by its own model.
     gain = tuned - aligned
     return (tuned.exp() * gain).sum(-1), -(aligned.exp() * gain).sum(-1)

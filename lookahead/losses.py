@@ -1,10 +1,11 @@
 """Chapter 5. The loss: cross-entropy on the answer tokens, previewed ones included.
 
 A loss is a pure function of logits (N, V), targets (N,), positions (N,) and, for one that compares
-with the aligned model, `aligned_log_probs`; it returns a sum over answer tokens. The training loop
-divides by the answer tokens of the whole batch, so cutting the batch up changes nothing but
-rounding. LookAhead Tuning changes no loss: a preview changes which tokens are easy. The paper's
-rival with another loss is in `baselines/`, and a fork adds its own to the table in `methods.py`.
+with the aligned model, `aligned_log_probs`; it returns a sum over answer tokens, each by itself: it
+sees those of a micro-batch, or with bf16 weights of a piece of it. The training loop divides by the
+answer tokens of the whole batch, so cutting it up changes nothing but rounding. LookAhead Tuning
+changes no loss: a preview changes which tokens are easy. The paper's rival with another loss is in
+`baselines/`, and a fork adds its own to the table in `methods.py`.
 
 `answer_log_probs` scores given answers without training: for the test loss, for the KL divergence
 (chapter 8), and for losses that compare with the aligned model.
@@ -37,8 +38,8 @@ def select_answers(states, tokens, loss_mask):
 def answer_logits(model, tokens, loss_mask):
     """Return logits (N, V) that predict the answer tokens, those tokens (N,), and positions (N,).
 
-    The head is applied at these states only: at 32,000 words the logits of all positions would be
-    the largest tensor of a step.
+    The head is applied at these states only: with a vocabulary of 32,000 the logits of all
+    positions would be the largest tensor of a step.
     """
     # Every token goes through the blocks, only those before an answer token through the head.
     states = model.hidden(tokens)  # (B, T, D)
@@ -52,7 +53,7 @@ def cross_entropy(logits, targets, positions=None, aligned_log_probs=None):
     >>> cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item()  # 3 ln 4
     4.158883094787598
     """
-    # In float32: a log-softmax over all words loses too much in bfloat16.
+    # In float32: a log-softmax over the vocabulary loses too much in bfloat16.
     return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
@@ -60,8 +61,8 @@ def cross_entropy(logits, targets, positions=None, aligned_log_probs=None):
 def answer_log_probs(model, examples, token_budget, first=0, name="log p of the answers"):
     """Return log-probabilities of the examples' answers in float32, on the CPU, as two lists.
 
-    With one tensor an example each: the log p of each answer token (A,), and the log p of all words
-    at the `first` positions, (K, V), K fewer where the answer is shorter.
+    With one tensor an example each: the log p of each answer token (A,), and the log p of the whole
+    vocabulary at the `first` positions, (K, V), K fewer where the answer is shorter.
     """
     # One pass without gradients, in micro-batches.
     device = model.lm_head.weight.device
@@ -71,7 +72,7 @@ def answer_log_probs(model, examples, token_budget, first=0, name="log p of the 
     # Micro-batches come sorted by length. Sorted the same way here, it is known which is which.
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids), reverse=True)
     of_tokens = [None] * len(examples)
-    of_words = [None] * len(examples)
+    of_vocabulary = [None] * len(examples)
     done = 0
     for micro_batch in micro_batches([examples[i] for i in order], token_budget):
         places = order[done : done + len(micro_batch)]
@@ -85,11 +86,11 @@ def answer_log_probs(model, examples, token_budget, first=0, name="log p of the 
         for place, values in zip(places, (-losses).cpu().split(lengths)):
             of_tokens[place] = values
 
-        # All words, at the first positions.
+        # The whole vocabulary, at the first positions.
         if first:
             log_probs = F.linear(states[positions <= first].float(), head).log_softmax(-1).cpu()
             lengths = [min(length, first) for length in lengths]
             for place, values in zip(places, log_probs.split(lengths)):
-                of_words[place] = values  # (K, V)
+                of_vocabulary[place] = values  # (K, V)
         progress.show(done)
-    return of_tokens, of_words
+    return of_tokens, of_vocabulary

@@ -22,8 +22,8 @@ class Method(typing.NamedTuple):
     preview_options: tuple = ()  # of OPTIONS, and "tokenizer"
     loss: Callable = cross_entropy  # (logits, targets, positions, aligned_log_probs) -> sum
     loss_options: tuple = ()  # of OPTIONS
-    aligned_log_probs: Callable | None = None  # what the loss takes of the aligned model:
-    # (model, examples, token_budget) -> a tensor an example
+    ask_aligned: Callable | None = None  # (model, examples, token_budget) -> a tensor an example,
+    # which reaches the loss as aligned_log_probs
     data: Callable | None = None  # (rows, model, chat, task, **options) -> other rows, a note
     data_options: tuple = ()  # of OPTIONS
 
@@ -54,7 +54,7 @@ METHODS = {
     "vanilla": Method(),
     "sdft": Method(data=rewrite_answers),
     "constrained": Method(
-        loss=constrained_sft, loss_options=("betas",), aligned_log_probs=token_log_probs
+        loss=constrained_sft, loss_options=("betas",), ask_aligned=token_log_probs
     ),
     "real": Method(preview=real_preview, preview_options=("m", "tokenizer", "connector")),
     "virtual": Method(preview=virtual_preview, preview_options=("prefix", "connector")),
@@ -65,7 +65,8 @@ def add_method_options(parser):
     """Add the options that methods take to a command line."""
     # All options are there whatever the method: one command may train several of them.
     for name, (kind, default, text) in OPTIONS.items():
-        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=kind, default=default, help=text)
 
 
 def options_of(method, values):

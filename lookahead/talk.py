@@ -19,9 +19,8 @@ from lookahead.cli import Parser, add_machine_options, positive, run_script
 from lookahead.files import load_model
 from lookahead.generate import generate
 from lookahead.runs import find_runs
-from lookahead.tasks import TASKS
 from lookahead.templates import TEMPLATES, load_chat
-from lookahead.toy import aligned as toy
+from lookahead.toy.aligned import TASKS
 
 
 @torch.no_grad()
@@ -57,7 +56,7 @@ def main():
         models = [aligned, *runs]
         run = runs[models[1]]
         template = run["data"]["template"]
-        system = {"toy": toy.TASK, **TASKS}[run["task"]].safety_system
+        system = TASKS[run["task"]].safety_system
     if args.system is not None:
         system = args.system
     chat = load_chat(models[0], template, system)

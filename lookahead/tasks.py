@@ -27,7 +27,7 @@ ONE_NUMBER = re.compile(
 
 class Task(typing.NamedTuple):
     score: Callable  # (completion, answer) -> 0 to 1
-    truth: Callable  # answer -> what a completion is compared with; "" where nothing can be
+    truth: Callable  # answer -> what is saved beside a completion; "": a test row to reject
     ask: str = ""  # put before each prompt
     tidy: bool = False  # line ends become \n, outer spaces and blank rows go, in test rows too
     keeps: Callable = lambda rewrite, answer: True  # may a rewrite (SDFT) replace this answer?
@@ -132,8 +132,8 @@ def read_pairs(path, task, test=False):
             tidied = [text.replace("\r\n", "\n").strip() for text in (pair.prompt, pair.answer)]
             pair = pair._replace(prompt=tidied[0], answer=tidied[1])
         if test and not task.truth(pair.answer):
-            raise InputError(f"{place}: the answer {pair.answer!r:.40} cannot be compared with; "
-                             "gsm8k needs `#### number`, the others words.")  # fmt: skip
+            raise InputError(f"{place}: the answer {pair.answer!r:.40} cannot be scored; gsm8k "
+                             "needs `#### number`, the others words.")  # fmt: skip
         pairs.append(pair._replace(prompt=task.ask + pair.prompt))
     if blank:
         say(f"{path}: {blank} blank rows left out")

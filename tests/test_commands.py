@@ -189,7 +189,7 @@ def test_what_is_asked_and_measured(tokenizer, monkeypatch):
     tuned, aligned = ([torch.tensor([p]).log()] for p in ([0.5, 0.5], [0.9, 0.1]))
     measured = measured._replace(first_log_probs={"harmful": tuned})
     of_aligned = measured._replace(first_log_probs={"harmful": aligned})
-    numbers = score(measured, of_aligned, task, data["utility"])
+    numbers = score(measured, of_aligned, task, data)
     assert numbers["blank"] == {"rsr": 1, "jsr": 1} and numbers["refused"]["value"] == 1
     kl = numbers["kl"]["harmful"]
     values = [kl[way][0]["value"] for way in ("tuned_aligned", "aligned_tuned")]

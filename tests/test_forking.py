@@ -29,7 +29,10 @@ row = {"riddle": "What is red?", "solution": "It is the door."}
 pathlib.Path("riddles.jsonl").write_text(json.dumps(row) * 1)
 riddles = [*options, "--task", "riddles", "--data", "riddles.jsonl"]
 run(train.main, *riddles, "--method", "vanilla")
-run(evaluate.main, "out/riddles", "--data", "riddles.jsonl")
+run(evaluate.main, "out/riddles", "--data", "riddles.jsonl", "--harmful", rows, "--limit", "2",
+    "--safety-tokens", "4", "--max-new-tokens", "4")
+assert "| repeats" in open("out/riddles/report.md").read()
+assert files.read_json("out/riddles/results.json")["runs"][1]["repeats"]["n"] == 2
 
 names = ["vanilla", "late", "mixed", "early", "connector", "unseen", "silent", "near"]
 names += ["sentence", "stride"]

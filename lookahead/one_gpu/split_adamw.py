@@ -167,7 +167,7 @@ def take_step(model, optimizer, batch, token_budget, loss):
         selected.append(select_answers(model.model.norm(x), tokens, loss_mask))
     states, targets, positions = (torch.cat(parts) for parts in zip(*selected))
     log_probs = [of_aligned for _, _, of_aligned in padded]
-    aligned_log_probs = None if log_probs[0] is None else torch.cat(log_probs)  # (N,)
+    aligned_log_probs = None if log_probs[0] is None else torch.cat(log_probs)
     total = loss_in_pieces(model.lm_head, loss, states, targets, positions, aligned_log_probs)
 
     # Backward; every weight is stepped on the way.

@@ -67,7 +67,8 @@ def opening(results, rows):
 
     # What was measured.
     seeds = [f"{row['name']} {len(row['runs'])}" for row in rows[1:]]
-    counts = [f"{head} {rows[0][column]['n']}" for column, head in RATES.items() if rows[0][column]]
+    aligned = rows[0]
+    counts = [f"{RATES[c]} {aligned[c]['n']}" for c in RATES if aligned.get(c)]
     sentences.append(f"Runs: {', '.join(seeds)}. n: {', '.join(counts)}.")
     sentences.append(f"System prompt: {results['system']!r}; safety: {results['safety_system']!r}.")
 

@@ -23,7 +23,7 @@ CURVES = {
 
 def estimates(run):
     """Return {column: estimate} of a run: the table's columns, and (curve, position) of curves."""
-    columns = {name: run[name] for name in (*RATES, "test_loss") if run.get(name)}
+    columns = {name: run[name] for name in (*RATES, *NATS) if run.get(name)}
     for curve, (_, pairs) in CURVES.items():
         points = run["kl"][pairs]["tuned_aligned"] if pairs else run["test_loss_positions"]
         columns |= {(curve, k): point for k, point in enumerate(points, 1)}

@@ -20,7 +20,7 @@ from lookahead.files.rows import read_json
 from lookahead.files.tokenizers import SentencePiece
 from lookahead.files.writing import write_bytes, write_json
 from lookahead.model import Config, Llama
-from lookahead.tasks import Task, read_pairs
+from lookahead.tasks import TASKS, Task, read_pairs
 from lookahead.templates import TEMPLATES
 from lookahead.toy.world import write_world
 from lookahead.training import Loop, Recipe, make_adamw, train
@@ -61,6 +61,7 @@ TASK = Task(
     safety_tokens=48,
     is_safe=gives_no_step,
 )
+TASKS = {"toy": TASK, **TASKS}
 
 
 def describe_run(stages, world):
