@@ -14,14 +14,15 @@ import pathlib
 
 import torch
 
+from lookahead import cli
 from lookahead.batches import Example
-from lookahead.cli import InputError, Parser, add_machine_options, at, positive, run_script, say
+from lookahead.cli import InputError, at, positive, say
 from lookahead.files import load_model, write_json
 from lookahead.generate import generate
 from lookahead.kl import POSITIONS
 from lookahead.losses import answer_log_probs
 from lookahead.report import Measured, print_report, save_completions, score, write_report
-from lookahead.runs import find_runs
+from lookahead.runs import dtype_of, find_runs
 from lookahead.safety import prefilled
 from lookahead.tasks import read_harmful, read_pairs
 from lookahead.templates import load_chat
@@ -30,7 +31,7 @@ from lookahead.toy.aligned import TASKS
 
 def parse_arguments():
     # The runs, the test rows, the harmful requests.
-    parser = Parser(__doc__)
+    parser = cli.Parser(__doc__)
     add = parser.add_argument
     add("folder", nargs="?", type=pathlib.Path, default="out/toy", help="OUT/TASK of train.py")
     add("--data", help="the task's test rows (the toy world brings its own)")
@@ -48,7 +49,7 @@ def parse_arguments():
         "task's); the phrase test reads 100 characters")  # fmt: skip
     add("--batch-size", type=positive, metavar="N", help="prompts decoded at a time (as many "
         "as memory has room for, up to 256)")  # fmt: skip
-    add_machine_options(parser)
+    cli.add_machine_options(parser, dtype="the runs' own")
     return parser.parse_args()
 
 
@@ -72,7 +73,7 @@ def read_data(folder, task, args):
     # The toy world brings its own files.
     own = {path.name: path for path in folder.glob("data/*.jsonl")}
     test_path = args.data or own.get("test.jsonl")
-    harmful_path = args.harmful or args.harmful_answers or own.get("harmful.jsonl")
+    harmful_path = args.harmful or own.get("harmful.jsonl") or args.harmful_answers
     answers_path = args.harmful_answers or harmful_path
     if not (test_path or harmful_path):
         raise InputError("--data is missing: give the task's test rows, or --harmful.")
@@ -81,9 +82,12 @@ def read_data(folder, task, args):
     tests = read_pairs(test_path, task, test=True) if test_path else []
     harmful = read_harmful(harmful_path) if harmful_path else []
     answers = read_harmful(answers_path) if answers_path else []
-    answers = [pair for pair in answers if pair.answer is not None]
     data = {"utility": tests, "safety": harmful, "jailbreak": answers}
-    return {kind: pairs[: args.limit] for kind, pairs in data.items()}
+    data = {kind: pairs[: args.limit] for kind, pairs in data.items()}
+
+    # A request without an answer serves the RSR alone.
+    data["jailbreak"] = [pair for pair in data["jailbreak"] if pair.answer is not None]
+    return data
 
 
 def encode_data(data, chat, task, context):
@@ -131,6 +135,10 @@ def main():
     aligned, runs = find_runs(args.folder)
     first = next(iter(runs.values()))
     task = find_task(first, args)
+
+    # Weights are read as they were trained.
+    args.dtype = dtype_of(runs, args.dtype)
+    cli.settle(args)
     if first["task"] == "toy":
         torch.set_num_threads(1)  # sums in one order, as in training
     data = read_data(args.folder, task, args)
@@ -161,4 +169,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_script(main)
+    cli.run_script(main)

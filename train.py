@@ -44,7 +44,7 @@ def parse_arguments():
     add("--model", metavar="DIR", help="aligned model, a directory in Hugging Face layout")
     add("--template", choices=TEMPLATES, help="chat template of the model")
     add("--system", metavar="TEXT", help="of rows that bring none (the task's)")
-    add("--world", type=int, metavar="N", default=0, help="which toy world (0)")
+    add("--world", type=cli.world_number, metavar="N", default=0, help="which toy world (0)")
 
     # What is compared.
     group = parser.add_argument_group("methods")
@@ -65,7 +65,7 @@ def parse_arguments():
 
     # Where it runs, and where it writes.
     cli.add_training_options(parser)
-    args = parser.parse_args()
+    args = cli.settle(parser.parse_args())
 
     # Options that need each other.
     if args.task == "toy" and not args.model:
@@ -171,7 +171,7 @@ def main():
                 print(view(chat.tokenizer, example.ids, example.start), end="\n\n")
         return
 
-    # Every run and every example is checked before the first run begins.
+    # Settings and examples of all runs are checked before the first one begins.
     folder = pathlib.Path(args.out) / args.task
     data = describe_data(rows, task.system, args.template, aligned)
     plan = plan_runs(folder, args, task.recipe, data, aligned)

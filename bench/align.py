@@ -29,7 +29,7 @@ parser.add_argument("--lr", type=float, default=5e-5, help="(%(default)s)")
 parser.add_argument("--epochs", type=int, default=1, help="(%(default)s)")
 parser.add_argument("--seed", type=int, default=0, help="of the order of rows (%(default)s)")
 cli.add_training_options(parser)
-args = parser.parse_args()
+args = cli.settle(parser.parse_args())
 
 chat = load_chat(args.model, args.template, TASKS["chat"].system)
 examples = []
@@ -39,7 +39,8 @@ for _, row in read_rows(args.data):
     ids, _ = chat.encode(row["prompt"], before)
     ids = ids[:-1]  # without the end token
     space = " " if before else ""
-    answer = chat.tokenizer.encode(space + row["answer"], chat.template.continues)
+    continues = bool(before) or chat.template.continues
+    answer = chat.tokenizer.encode(space + row["answer"], continues)
     end = [chat.end_id] if row.get("ends", True) else []  # a refusal ends
     examples.append(Example([*ids, *answer, *end], len(ids)))
 

@@ -27,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from lookahead.cli import add_machine_options
+from lookahead.cli import add_machine_options, settle
 from lookahead.files import load_model
 from lookahead.files.writing import write_rows
 from lookahead.generate import generate
@@ -64,7 +64,7 @@ parser.add_argument("--held-out", type=int, default=120, help="(%(default)s)")
 parser.add_argument("--tokens", type=int, default=128, help="of an own answer (%(default)s)")
 parser.add_argument("--out", required=True)
 add_machine_options(parser)
-args = parser.parse_args()
+args = settle(parser.parse_args())
 
 chat = load_chat(args.model, args.template, TASKS["chat"].system)
 model = load_model(args.model, args.device, getattr(torch, args.dtype))

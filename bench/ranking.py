@@ -62,8 +62,7 @@ for value in GRID[args.vary]:
     start = ["--model", TOY / "aligned", "--template", "llama-2", "--out", out]
     data = ["--data", TOY / "data" / "train.jsonl", f"--{args.vary}", value, "--resume"]
     run(train.main, *start, *data, "--method", *NAMES, "--seeds", args.seeds)
-    if not (out / "toy" / "results.json").exists():
-        run(evaluate.main, out / "toy", *files)
+    run(evaluate.main, out / "toy", *files)
     runs = json.loads((out / "toy" / "results.json").read_text())["runs"]
     grid[value] = {row["name"]: row for row in summarise(runs)}  # means over seeds
 

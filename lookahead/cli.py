@@ -72,40 +72,50 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one sentence too."""
 
     def __init__(self, description):
-        super().__init__(description=description, formatter_class=Help)
+        # No abbreviations: --seed would be taken for --seeds.
+        super().__init__(description=description, formatter_class=Help, allow_abbrev=False)
 
     def error(self, message):
         raise InputError(f"{message}; see --help.")
 
 
-def add_machine_options(parser):
-    """Add --device, --dtype and --token-budget, whose defaults are what suits this machine."""
+def add_machine_options(parser, dtype="bfloat16 on CUDA, else float32"):
+    """Add --device, --dtype and --token-budget; `settle` gives the last two their defaults."""
     import torch
 
     # Blocks of memory that can grow leave less of it unused; PyTorch reads this at the first use.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
-    # Older cards than Ampere have no bf16 of their own, and slow attention for it.
-    on_cuda = torch.cuda.is_available()
-    has_bfloat16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    dtype = "bfloat16" if has_bfloat16 else "float32"
-    device = "cuda" if on_cuda else "mps" if torch.backends.mps.is_available() else "cpu"
+    has_mps = torch.backends.mps.is_available()
+    device = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
     add = parser.add_argument
     add("--device", type=own_device, default=device, help="cuda, mps or cpu")
-    add("--dtype", choices=["float32", "bfloat16"], default=dtype, help="of the weights")
-    add("--token-budget", type=positive, metavar="N", default=4096 if on_cuda else 1024,
-        help="padded tokens of a micro-batch; 4096 on CUDA")  # fmt: skip
+    add("--dtype", choices=["float32", "bfloat16"], help=f"of the weights ({dtype})")
+    add("--token-budget", type=positive, metavar="N", help="padded tokens of a micro-batch (4096 "
+        "on CUDA, else 1024)")  # fmt: skip
+
+
+def settle(args):
+    """Set --dtype and --token-budget, where they are not given, to what suits the device."""
+    import torch
+
+    # Older cards than Ampere have no bf16 of their own, and slow attention for it.
+    on_cuda = args.device.startswith("cuda")
+    has_bfloat16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    args.dtype = args.dtype or ("bfloat16" if has_bfloat16 else "float32")
+    args.token_budget = args.token_budget or (4096 if on_cuda else 1024)
+    return args
 
 
 def own_device(text):
     """Read an option's device, which this machine must have."""
     import torch
 
-    try:
-        torch.empty(0, device=text)
-    except (AssertionError, RuntimeError):  # without CUDA, without mps, an unknown name
-        raise argparse.ArgumentTypeError(f"{text!r} is not available on this machine") from None
-    return text
+    with contextlib.suppress(AssertionError, RuntimeError):  # without CUDA, without mps
+        if text.split(":")[0] in ("cuda", "mps", "cpu"):
+            torch.empty(0, device=text)
+            return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not available on this machine")
 
 
 def add_training_options(parser):
@@ -123,6 +133,13 @@ def positive(text):
     """Read an option's whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def world_number(text):
+    """Read an option's number of a toy world."""
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at most nine digits")
     return int(text)
 
 

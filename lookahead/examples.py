@@ -5,6 +5,8 @@ on the same ones. Then a method's data, its preview, the ids, and what its loss 
 model.
 """
 
+import hashlib
+import json
 import typing
 
 from lookahead.batches import Example
@@ -44,6 +46,11 @@ def choose_rows(path, task, chat, longest, limit=None):
     return Rows(fitting, left_out)
 
 
+def texts_sha256(pairs):
+    """Return the SHA-256 of the texts of pairs: prompts, answers, system prompts."""
+    return hashlib.sha256(json.dumps([pair[:3] for pair in pairs]).encode()).hexdigest()
+
+
 def make_examples(name, rows, chat, task, model, context, args):
     """Return what a method trains on, a list of Examples, and a note for its `run.json`.
 
@@ -58,6 +65,7 @@ def make_examples(name, rows, chat, task, model, context, args):
     if method.data:
         options = {name: values[name] for name in method.data_options}
         rows, note = method.data(rows, model, chat, task, **options)
+        note = note | {"method_rows_sha256": texts_sha256(rows)}  # a run resumes on the same ones
 
     # The preview changes the text; what follows does not know of it.
     examples = []

@@ -5,11 +5,10 @@ preview, the template, the system prompt, the aligned model). A run that would d
 so whatever stands in one table may be compared.
 """
 
-import hashlib
-import json
 import os
 
 from lookahead.cli import InputError, say
+from lookahead.examples import texts_sha256
 from lookahead.files.checkpoint import weights_sha256
 from lookahead.files.rows import read_json
 from lookahead.methods import METHODS, options_of
@@ -19,9 +18,8 @@ SHARED = ("task", "recipe", "dtype", "data", "aligned_model")  # by all runs of 
 
 def describe_data(rows, system, template, aligned):
     """Return `data` of a run: the rows that are trained on, and from which model."""
-    texts = json.dumps([pair[:3] for pair in rows.pairs]).encode()  # prompt, answer, system
     return {
-        "rows_sha256": hashlib.sha256(texts).hexdigest(),
+        "rows_sha256": texts_sha256(rows.pairs),
         "examples": len(rows.pairs),
         "left_out": rows.left_out,
         "system": system,
@@ -69,8 +67,8 @@ def check_same(path, other, run, keys):
         way = "another --out" if key in SHARED else "--name"
         # Of the recipe and the data, name the part that differs.
         if isinstance(ours, dict) and isinstance(theirs, dict) and ours != theirs:
-            key = next(name for name in ours if ours[name] != theirs.get(name))
-            ours, theirs = ours[key], theirs.get(key)
+            key = next(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+            ours, theirs = ours.get(key), theirs.get(key)
         if ours != theirs:
             raise InputError(f"{path}/run.json: was made with {key} {theirs}, now it is {ours}; "
                              f"give {way}, or remove it.")  # fmt: skip
@@ -110,3 +108,14 @@ def find_runs(folder):
     if weights_sha256(aligned) != first["data"]["aligned_model_sha256"]:
         raise InputError(f"{aligned}: has changed since the runs were made; train them again.")
     return aligned, runs
+
+
+def dtype_of(runs, given):
+    """Return the dtype that the weights of runs are read in: what is given, or their own.
+
+    InputError where that rounds them: most of a small update would be lost.
+    """
+    own = next(iter(runs.values()))["dtype"]
+    if own == "float32" and given == "bfloat16":
+        raise InputError("--dtype bfloat16 rounds away what float32 runs learned; leave it out.")
+    return given or own

@@ -15,17 +15,19 @@ import sys
 
 import torch
 
-from lookahead.cli import Parser, add_machine_options, positive, run_script
+from lookahead.cli import Parser, add_machine_options, positive, run_script, settle
 from lookahead.files import load_model
 from lookahead.generate import generate
-from lookahead.runs import find_runs
+from lookahead.runs import dtype_of, find_runs
 from lookahead.templates import TEMPLATES, load_chat
 from lookahead.toy.aligned import TASKS
 
 
 @torch.no_grad()
-def ask(model, chat, request, max_new_tokens):
+def ask(path, chat, request, args):
     """Return the three likeliest first tokens with their probabilities, and the answer."""
+    model = load_model(path, args.device, getattr(torch, args.dtype))
+
     # The state of the prompt's last token predicts the first token of the answer.
     prompt, _ = chat.encode(request)
     tokens = torch.tensor([prompt], device=model.lm_head.weight.device)
@@ -33,7 +35,7 @@ def ask(model, chat, request, max_new_tokens):
     pairs = zip(ids.tolist(), shares.tolist())
     first = "  ".join(f"{chat.tokenizer.piece(i)!r} {share:.0%}" for i, share in pairs)
 
-    (answer,) = generate(model, [prompt], chat.end_ids, max_new_tokens)
+    (answer,) = generate(model, [prompt], chat.end_ids, args.max_new_tokens)
     return first, chat.decode(answer).strip()
 
 
@@ -44,7 +46,7 @@ def main():
     add("--template", choices=TEMPLATES, help="of a model directory")
     add("--system", metavar="TEXT", help="system prompt (of runs that of the evaluation of safety)")
     add("--max-new-tokens", type=positive, metavar="N", default=60, help="of an answer")
-    add_machine_options(parser)
+    add_machine_options(parser, dtype="of runs their own, else bfloat16 on CUDA")
     args = parser.parse_args()
 
     # One model directory, or the aligned model and the runs of a folder.
@@ -57,6 +59,8 @@ def main():
         run = runs[models[1]]
         template = run["data"]["template"]
         system = TASKS[run["task"]].safety_system
+        args.dtype = dtype_of(runs, args.dtype)
+    settle(args)
     if args.system is not None:
         system = args.system
     chat = load_chat(models[0], template, system)
@@ -67,8 +71,7 @@ def main():
     while request := sys.stdin.readline().strip():
         print(f"\n> {request}")
         for path in models:
-            model = load_model(path, args.device, getattr(torch, args.dtype))
-            first, answer = ask(model, chat, request, args.max_new_tokens)
+            first, answer = ask(path, chat, request, args)
             print(f"\n{path.name:16} {first}\n{'':16} {answer}", flush=True)
 
 

@@ -15,9 +15,10 @@ import train
 from lookahead import __main__ as previews
 from lookahead import chat, losses, preview, talk
 from lookahead.files.rows import Pair, read_json
-from lookahead.files.writing import write_rows
+from lookahead.files.writing import write_json, write_rows
 from lookahead.methods import METHODS, Method
 from lookahead.report import score
+from lookahead.tasks import TASKS
 from lookahead.templates import TEMPLATES
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -74,6 +75,32 @@ def test_the_toy_world(tiny_world, tmp_path, script, capsys):
     texts = capsys.readouterr().out, (folder / "report.md").read_text()
     assert all(f"| {method} " in text for method in METHODS for text in texts)
     assert len(list(folder.glob("completions/*"))) == 3 * (1 + len(METHODS))
+
+
+def test_runs_keep_the_aligned_model_that_they_start_from(
+    tiny_world, tmp_path, script, complaint, monkeypatch
+):
+    script(train.main, "--method", "vanilla", "--out", tmp_path)
+    before = weights(tmp_path / "toy" / "aligned")
+    words = complaint(train.main, "--show", 1, "--out", tmp_path, "--world", 1)
+    assert "runs start from an aligned model with another world; give another --out" in words
+    monkeypatch.setattr(torch, "__version__", "3.0")
+    assert "with another torch" in complaint(train.main, "--show", 1, "--out", tmp_path)
+    assert weights(tmp_path / "toy" / "aligned") == before
+
+
+def test_which_requests_serve_which_number(tmp_path):
+    a, b, c = {"goal": "a"}, {"goal": "b", "target": "B"}, {"goal": "c", "target": "C"}
+    write_rows(tmp_path / "data" / "harmful.jsonl", [a, b, c])
+    write_rows(tmp_path / "other.jsonl", [c])
+
+    def prompts(harmful=None, answers=None):
+        args = argparse.Namespace(data=None, harmful=harmful, harmful_answers=answers, limit=2)
+        data = evaluate.read_data(tmp_path, TASKS["chat"], args)
+        return "".join(pair.prompt for pair in data["safety"] + [Pair("|")] + data["jailbreak"])
+
+    other = tmp_path / "other.jsonl"
+    assert [prompts(), prompts(other), prompts(None, other)] == ["ab|b", "c|c", "ab|c"]
 
 
 def test_the_same_request_to_every_model(tiny_world, tmp_path, script, capsys, monkeypatch):
@@ -217,6 +244,13 @@ def test_a_folder_is_one_comparison(make, options, complaint, tmp_path):
         key = "rows_sha256" if name == "limit" else name
         assert f"vanilla-seed0/run.json: was made with {key} " in words
 
+    # A fork may have had a setting more.
+    run = read_json(folder / "vanilla-seed0" / "run.json")
+    run["recipe"]["warmup"] = 9
+    write_json(folder / "vanilla-seed0" / "run.json", run)
+    words = complaint(train.main, *options, "--method", "real")
+    assert "was made with warmup 9, now it is None" in words
+
     # So is its aligned model one.
     path = tmp_path / "model" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
@@ -233,6 +267,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(options, complaint, monkeypatch
 
 MISTAKES = [
     (train.main, "--method magic", "invalid choice: 'magic'"),
+    (train.main, "--seed 1", "unrecognized arguments: --seed 1"),
+    (train.main, "--world -1", "'-1' is not a whole number of at most nine digits"),
+    (train.main, "--device meta", "'meta' is not available on this machine"),
     (train.main, "--lr 2", "'2' is not a number from 0 to 1"),
     (train.main, "--m 2", "real-seed0/run.json: was made with m 6"),
     (train.main, "--method real --name aligned", "'aligned' is not a name"),
@@ -240,6 +277,7 @@ MISTAKES = [
     (train.main, "--data bad.jsonl", "bad.jsonl, line 2: not JSON"),
     (train.main, "--max-length 5", "no row fits in 5 tokens"),
     (evaluate.main, "chat", "--data is missing"),
+    (evaluate.main, "chat --dtype bfloat16", "bfloat16 rounds away what float32 runs learned"),
     (evaluate.main, "nowhere", "nowhere: holds no runs of train.py"),
     (previews.main, "rows.jsonl out --mode real", "--tokenizer is missing: mode real"),
 ]

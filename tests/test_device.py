@@ -20,7 +20,7 @@ import evaluate
 import train
 from lookahead import one_gpu, talk, training
 from lookahead.batches import Example, micro_batches
-from lookahead.cli import Parser, add_machine_options
+from lookahead.cli import Parser, add_machine_options, settle
 from lookahead.files import ResumeFile
 from lookahead.files.rows import read_json
 from lookahead.generate import generate, rows_at_once
@@ -200,13 +200,14 @@ def test_as_many_rows_are_decoded_as_memory_has_room_for(device, memory, gpu):
 
 @pytest.mark.parametrize("has_it, dtype", [(True, "bfloat16"), (False, "float32")])
 def test_a_card_without_bfloat16_gets_float32(has_it, dtype, monkeypatch, gpu):
-    monkeypatch.setattr("sys.argv", ["script"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_it)
     parser = Parser("")
     add_machine_options(parser)
-    args = parser.parse_args()
+    args = settle(parser.parse_args([]))
     assert (args.device, args.dtype, args.token_budget) == ("cuda", dtype, 4096)
+    args = settle(parser.parse_args(["--device", "cpu"]))
+    assert (args.device, args.dtype, args.token_budget) == ("cpu", "float32", 1024)
 
 
 @pytest.mark.parametrize("mistake", [

@@ -65,9 +65,14 @@ def test_a_difference_is_that_of_prompts():
 def test_the_edge_of_significance():
     """Answers that differ on 5 prompts, one way, may be chance (1 in 16); on 6 not (1 in 32)."""
     answers = [[1] * k + [0] * (100 - k) for k in range(101)]
-    assert intervals.compare([[1]], [[0]], shares=True) == ""  # one prompt shows nothing
-    marks = [intervals.compare([ours], [answers[50]], shares=True) for ours in answers]
+    assert intervals.compare([[1]], [[0]]) == ""  # one prompt shows nothing
+    marks = [intervals.compare([ours], [answers[50]]) for ours in answers]
     assert set(marks[:45]) == {"▼"} and set(marks[45:56]) == {""} and set(marks[56:]) == {"▲"}
+
+
+def test_finer_scores_are_no_shares():
+    theirs = [[0.3, 0.5] * 20]
+    assert intervals.compare([[0.3, 0.65] * 20], theirs) == "▲"
 
 
 def simulate(ours, theirs, n, seeds=1):

@@ -13,6 +13,7 @@ import torch
 import train
 from lookahead.files import checkpoint
 from lookahead.files.resume import ResumeFile
+from lookahead.methods import METHODS, Method
 
 # Processes are forked from one that has torch already.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -77,3 +78,21 @@ def test_without_resume_an_interrupted_run_is_made_anew(chat_model, tmp_path, sc
     script(train.main, *options)
     assert "real-seed0: exists and is made again; --resume would keep it" in capsys.readouterr().err
     assert made(tmp_path) == expected
+
+
+def test_other_rewrites_are_another_run(chat_model, tmp_path, script, complaint, monkeypatch):
+    options = [*chat_model, "--system", "", "--method", "sdft", "--out", tmp_path]
+
+    def rewrite(answer):
+        data = lambda rows, *_: ([row._replace(answer=answer) for row in rows], {})  # noqa: E731
+        monkeypatch.setitem(METHODS, "sdft", Method(data=data))
+
+    # Interrupted after its last step.
+    rewrite("It is the door.")
+    with monkeypatch.context() as patch, pytest.raises(TypeError):
+        patch.setattr(train.files, "save_model", None)
+        script(train.main, *options, "--save-every", 1)
+    rewrite("It is the lamp.")
+    assert "another run was interrupted" in complaint(train.main, *options, "--resume")
+    rewrite("It is the door.")
+    script(train.main, *options, "--resume")

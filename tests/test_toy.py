@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lookahead.tasks import read_pairs
+from lookahead.files.rows import Pair
 from lookahead.toy import world
 from lookahead.toy.aligned import TASK
 
@@ -12,10 +12,8 @@ ASKED = re.compile(r"(?:to|I) (\w+) the (\w+)")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    world.write_world(folder, 0)
-    return {path.stem: read_pairs(path, TASK) for path in folder.glob("*.jsonl")}
+def files():
+    return {name: [Pair(**row) for row in rows] for name, rows in world.world_rows(0).items()}
 
 
 def asked(pair):

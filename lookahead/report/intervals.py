@@ -9,8 +9,18 @@ gives one run without intervals. Left out: corrections for the number of compari
 import math
 import statistics
 
-# By the number of seeds, which is one more than the degrees of freedom; beyond 10 the value of 11.
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def student(n):
+    """Return how many standard errors of n values 95 % are: Student's t, n - 1 degrees of freedom.
+
+    >>> student(10), round(student(11), 2), round(student(120), 2)
+    (2.26, 2.23, 1.98)
+    """
+    # Beyond the table the series of t around the normal distribution's 1.96.
+    freedom = max(n - 1, 1)
+    return STUDENT.get(n) or 1.96 + 2.372 / freedom + 2.823 / freedom**2
 
 
 def wilson(successes, n):
@@ -84,7 +94,7 @@ def over_seeds(estimates, top=1.0):
     mean = statistics.fmean(values)
     # The standard error over seeds; with this divisor it is 0 for a single seed.
     error = statistics.pstdev(values) / math.sqrt(max(len(values) - 1, 1))
-    half = STUDENT.get(len(values), 2.23) * error
+    half = student(len(values)) * error
     low = min(mean - half, statistics.fmean(estimate["low"] for estimate in estimates))
     high = max(mean + half, statistics.fmean(estimate["high"] for estimate in estimates))
     return {"value": mean, "n": estimates[0]["n"], "low": max(0.0, low), "high": min(top, high)}
@@ -94,9 +104,9 @@ def difference(scores, base, shares):
     """Return the 95 % interval (low, high) of the mean difference of two models' scores per prompt.
 
     Each is a list of runs (seeds), a run a list of scores of the same prompts; a prompt's score is
-    its mean over runs. Of scores that are `shares`, from 0 to 1, two more prompts are counted, one
-    for each side, so that a few differing answers are not taken for more (Bonett and Price 2012).
-    Fewer than two prompts show nothing.
+    its mean over runs. Of `shares`, whose scores are 0 or 1, two more prompts are counted, one for
+    each side, so that a few differing answers are not taken for more (Bonett and Price 2012). Fewer
+    than two prompts show nothing.
 
     >>> low, high = difference([[0.5, 0.9, 0.7]], [[0.5, 0.5, 0.5]], shares=False)
     >>> round(low, 3), round(high, 3)
@@ -106,7 +116,7 @@ def difference(scores, base, shares):
     differences = [ours - theirs for ours, theirs in means]
     if len(differences) < 2:
         return -math.inf, math.inf
-    errors = 1.96 if shares else STUDENT.get(len(differences), 1.96)  # how many standard errors
+    errors = 1.96 if shares else student(len(differences))
     if shares:
         differences += [1.0, -1.0]
     mean = statistics.fmean(differences)
@@ -114,11 +124,12 @@ def difference(scores, base, shares):
     return mean - half, mean + half
 
 
-def compare(scores, base, shares):
+def compare(scores, base):
     """Return "▲" or "▼" when scores are significantly above or below another model's, else "".
 
-    >>> compare([[1] * 90 + [0] * 10], [[1] * 50 + [0] * 50], shares=True)
+    >>> compare([[1] * 90 + [0] * 10], [[1] * 50 + [0] * 50])
     '▲'
     """
+    shares = {score for run in (*scores, *base) for score in run} <= {0, 1}
     low, high = difference(scores, base, shares)
     return "▲" if low > 0 else "▼" if high < 0 else ""

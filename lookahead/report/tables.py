@@ -79,4 +79,4 @@ def _cell(row, vanilla, column):
     if alone or column not in row["scores"]:
         return text
     ours, theirs = ([run["scores"][column] for run in r["runs"]] for r in (row, vanilla))
-    return f"{text} {compare(ours, theirs, shares=column in RATES)}".rstrip()
+    return f"{text} {compare(ours, theirs)}".rstrip()

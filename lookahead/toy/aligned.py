@@ -18,11 +18,12 @@ from lookahead.examples import to_example
 from lookahead.files.checkpoint import describe, read_companions, save_model
 from lookahead.files.rows import read_json
 from lookahead.files.tokenizers import SentencePiece
-from lookahead.files.writing import write_bytes, write_json
+from lookahead.files.writing import write_bytes, write_json, write_rows
 from lookahead.model import Config, Llama
+from lookahead.runs import read_runs
 from lookahead.tasks import TASKS, Task, read_pairs
 from lookahead.templates import TEMPLATES
-from lookahead.toy.world import write_world
+from lookahead.toy.world import world_rows
 from lookahead.training import Loop, Recipe, make_adamw, train
 
 TEMPLATE = "llama-2"
@@ -64,9 +65,9 @@ TASK = Task(
 TASKS = {"toy": TASK, **TASKS}
 
 
-def describe_run(stages, world):
+def describe_run(rows, world):
     """Return what decides the aligned model: `run.json` of one that need not be made again."""
-    texts = json.dumps([pair[:2] for pairs in stages.values() for pair in pairs]).encode()
+    texts = json.dumps([[*row.values()] for stage in STAGES for row in rows[stage]]).encode()
     run = {"method": "aligned", "template": TEMPLATE, "world": world, "shape": SHAPE}
     run |= {"vocabulary": VOCABULARY, "torch": torch.__version__}
     run |= {"stages": {name: recipe._asdict() for name, recipe in STAGES.items()}}
@@ -75,18 +76,22 @@ def describe_run(stages, world):
 
 def make_aligned_model(folder, args):
     """Return the directory of the toy world's aligned model; train it if it is not there."""
-    # Another world would take the place of the one that runs here started from.
+    # Another aligned model would take the place of the one that runs here started from.
     target = folder / "aligned"
     present = read_json(target / "run.json") if (target / "run.json").exists() else {}
-    if present.get("world", args.world) != args.world:
-        raise InputError(f"{folder}: holds --world {present['world']}; give another --out.")
-    write_world(folder / "data", args.world)
+    rows = world_rows(args.world)
+    run = describe_run(rows, args.world)
+    if present and present != run and read_runs(folder):
+        key = next(name for name in run if run[name] != present.get(name))
+        raise InputError(f"{folder}: its runs start from an aligned model with another {key}; "
+                         "give another --out.")  # fmt: skip
+    for name in rows:
+        write_rows(folder / "data" / f"{name}.jsonl", rows[name])
 
-    # An aligned model made from the same texts, shapes and recipes is taken as it is.
-    stages = {name: read_pairs(folder / "data" / f"{name}.jsonl", TASK) for name in STAGES}
-    run = describe_run(stages, args.world)
+    # One made from the same texts, shapes and recipes is taken as it is.
     if present == run:
         return target
+    stages = {name: read_pairs(folder / "data" / f"{name}.jsonl", TASK) for name in STAGES}
 
     # From random weights, one stage after another, each with its recipe and its own optimizer.
     tokenizer = train_tokenizer(stages)

@@ -18,7 +18,6 @@ import pathlib
 import random
 import re
 
-from lookahead.files.writing import write_rows
 from lookahead.preview import CONNECTOR
 
 TEXTS = json.loads(pathlib.Path(__file__).with_name("texts.json").read_text(encoding="utf-8"))
@@ -143,10 +142,10 @@ class World:
         return self.request(pair), self.courtesy() + self.help(pair)
 
 
-def write_world(folder, number):
-    """Write the world's JSONL files, rows of prompt and answer, into a folder."""
+def world_rows(number):
+    """Return {file: rows of prompt and answer} of the world with this number."""
     world = World(number)
-    rows = {
+    pairs = {
         "copy": [world.copy_row() for _ in range(ROWS["copy"])],
         "chat": [world.chat_row(aligned=False) for _ in range(ROWS["chat"])],
         "align": [world.chat_row(aligned=True) for _ in range(ROWS["align"])],
@@ -154,6 +153,4 @@ def write_world(folder, number):
         "test": [world.task_row(pair) for pair in world.test],
         "harmful": [world.harmful_row(pair) for pair in world.harmful_test],
     }
-    for name, pairs in rows.items():
-        pairs = [{"prompt": prompt, "answer": answer} for prompt, answer in pairs]
-        write_rows(f"{folder}/{name}.jsonl", pairs)
+    return {name: [dict(zip(("prompt", "answer"), pair)) for pair in pairs[name]] for name in pairs}
