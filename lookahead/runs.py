@@ -5,12 +5,14 @@ preview, the template, the system prompt, the aligned model). A run that would d
 so whatever stands in one table may be compared.
 """
 
+import json
 import os
 
 from lookahead.cli import InputError, say
 from lookahead.examples import texts_sha256
 from lookahead.files.checkpoint import weights_sha256
 from lookahead.files.rows import read_json
+from lookahead.files.tensors import read_metadata
 from lookahead.methods import METHODS, options_of
 
 SHARED = ("task", "recipe", "dtype", "data", "aligned_model")  # by all runs of a folder
@@ -47,6 +49,9 @@ def plan_runs(folder, args, recipe, data, aligned):
         check_folder(folder, run)
         for seed in range(args.seeds):
             target = folder / f"{name}-seed{seed}"
+            interrupted = target / "resume.safetensors"
+            if args.resume and interrupted.exists():
+                check_same(interrupted, json.loads(read_metadata(interrupted)["run"]), run, run)
             if is_due(target, args.resume):
                 todo.setdefault(method, {})[target] = run | {"seed": seed}
     return todo
@@ -57,11 +62,11 @@ def check_folder(folder, run):
     if any(above.exists() and not above.is_dir() for above in (folder, *folder.parents)):
         raise InputError(f"{folder}: a file is in the way of this folder; give another --out.")
     for path, other in read_runs(folder).items():
-        check_same(path, other, run, run if other["name"] == run["name"] else SHARED)
+        check_same(path / "run.json", other, run, run if other["name"] == run["name"] else SHARED)
 
 
-def check_same(path, other, run, keys):
-    """Reject a run in a folder, `other`, that was made with other settings than `run`."""
+def check_same(file, other, run, keys):
+    """Reject a run, `other`, whose settings in a file are not those of `run`."""
     for key in keys:
         ours, theirs = run[key], other.get(key)
         way = "another --out" if key in SHARED else "--name"
@@ -70,7 +75,7 @@ def check_same(path, other, run, keys):
             key = next(name for name in ours | theirs if ours.get(name) != theirs.get(name))
             ours, theirs = ours.get(key), theirs.get(key)
         if ours != theirs:
-            raise InputError(f"{path}/run.json: was made with {key} {theirs}, now it is {ours}; "
+            raise InputError(f"{file}: was made with {key} {theirs}, now it is {ours}; "
                              f"give {way}, or remove it.")  # fmt: skip
 
 
@@ -103,7 +108,7 @@ def find_runs(folder):
         raise InputError(f"{folder}: holds no runs of train.py; give OUT/TASK, like out/toy.")
     first = next(iter(runs.values()))
     for path, run in runs.items():
-        check_same(path, run, first, SHARED)
+        check_same(path / "run.json", run, first, SHARED)
     aligned = folder / first["aligned_model"]
     if weights_sha256(aligned) != first["data"]["aligned_model_sha256"]:
         raise InputError(f"{aligned}: has changed since the runs were made; train them again.")

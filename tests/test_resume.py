@@ -62,7 +62,8 @@ def test_killed_three_times(kind, chat_model, tmp_path, script, complaint, monke
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL, MOMENTS[moment]
-    assert "another run was interrupted here" in complaint(train.main, *options, "--lr", "0")
+    words = complaint(train.main, *options, "--lr", "0")
+    assert "resume.safetensors: was made with lr 0.001, now it is 0.0; give another --out" in words
     script(train.main, *options)
     assert made(tmp_path) == made(tmp_path / "whole") and len(made(tmp_path)[1]) == 24
     monkeypatch.setattr(train, "fine_tune", None)  # what is complete is not made again
