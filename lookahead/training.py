@@ -86,7 +86,7 @@ def train(model, optimizer, examples, loop, log=(), after_step=None):
     each step `after_step(log)` is called, which may save, or watch. InputError where the loss is
     not finite.
     """
-    # All batches, and what is done already, where a run resumes.
+    # All batches, and the log of those already done, where a run resumes.
     batches = shuffled_batches(examples, loop.recipe.batch_size, loop.seed, loop.recipe.epochs)
     log = list(log)
     tokens = log[-1]["tokens"] if log else 0
