@@ -11,22 +11,7 @@ import math
 import pathlib
 import sys
 
-COLOURS = (
-    "#777",
-    "#d45",
-    "#28b",
-    "#395",
-    "#ea3",
-    "#75a",
-    "#854",
-    "#1bc",
-    "#e7c",
-    "#ab2",
-    "#000",
-    "#0a5",
-    "#06c",
-    "#f0f",
-)
+COLOURS = "#777 #d45 #28b #395 #ea3 #75a #854 #1bc #e7c #ab2 #000 #0a5 #06c #f0f".split()
 WIDTH = 720
 HEIGHT = 360
 LEAST = 0.001  # nats, at the left end
