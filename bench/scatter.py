@@ -35,7 +35,7 @@ def text(x, y, words, anchor="middle", colour="black"):
 
 parts = [
     '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="14" '
-    f'viewBox="-60 -{HEIGHT + 40} {WIDTH + 230} {HEIGHT + 100}" style="background: white">'
+    f'viewBox="-60 -{HEIGHT + 40} {WIDTH + 260} {HEIGHT + 100}" style="background: white">'
 ]
 for percent in range(0, 101, 25):
     y = -HEIGHT * percent / 100
@@ -52,5 +52,5 @@ for run in runs:
     spot = f'cx="{place(kl):.1f}" cy="{-HEIGHT * run["rsr"]["value"]:.1f}"'
     parts.append(f'<circle {spot} r="6" fill="{colours[run["name"]]}" fill-opacity="0.6"/>')
 for i, name in enumerate(names):
-    parts.append(text(WIDTH + 20, 20 * i - HEIGHT, f"● {name}", "start", colours[name]))
+    parts.append(text(WIDTH + 50, 20 * i - HEIGHT, f"● {name}", "start", colours[name]))
 target.write_text("\n".join([*parts, "</svg>\n"]), encoding="utf-8")
