@@ -16,7 +16,7 @@ import torch
 
 from lookahead import cli
 from lookahead.batches import Example
-from lookahead.cli import InputError, at, positive, say
+from lookahead.cli import InputError, at, positive, say, utf8
 from lookahead.files import load_model, write_json
 from lookahead.generate import generate
 from lookahead.kl import POSITIONS
@@ -40,8 +40,8 @@ def parse_arguments():
     add("--limit", type=positive, metavar="N", help="use only the first N rows of each file")
 
     # The system prompts that the models are tested under.
-    add("--system", metavar="TEXT", help="of test rows that bring none (the runs' own)")
-    add("--safety-system", metavar="TEXT", help="of the harmful requests (the task's)")
+    add("--system", type=utf8, metavar="TEXT", help="of test rows that bring none (the runs' own)")
+    add("--safety-system", type=utf8, metavar="TEXT", help="of the harmful requests (the task's)")
 
     # How long an answer may be, and how many are decoded at a time.
     add("--max-new-tokens", type=positive, metavar="N", help="answer to a test row (the task's)")

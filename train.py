@@ -21,7 +21,7 @@ import torch
 
 from lookahead import cli, files, one_gpu
 from lookahead.chat import view
-from lookahead.cli import InputError, fraction, positive, say
+from lookahead.cli import InputError, fraction, positive, say, utf8
 from lookahead.examples import choose_rows, make_examples
 from lookahead.methods import METHODS, add_method_options, loss_of
 from lookahead.runs import describe_data, plan_runs
@@ -43,7 +43,7 @@ def parse_arguments():
     add("--limit", type=positive, metavar="N", help="use only the first N rows")
     add("--model", metavar="DIR", help="aligned model, a directory in Hugging Face layout")
     add("--template", choices=TEMPLATES, help="chat template of the model")
-    add("--system", metavar="TEXT", help="of rows that bring none (the task's)")
+    add("--system", type=utf8, metavar="TEXT", help="of rows that bring none (the task's)")
     add("--world", type=cli.world_number, metavar="N", default=0, help="which toy world (0)")
 
     # What is compared.

@@ -49,6 +49,8 @@ def run_script(main):
         sys.exit(1)
     except OSError as error:
         sentence, status = f"error: {error.filename or 'output'}: {error.strerror or error}.", 2
+    except UnicodeError as error:
+        sentence, status = f"error: standard input is not UTF-8: {error}.", 2
     except RuntimeError as error:
         if not re.search("(out of|enough|allocate) memory", str(error)):  # GPU, CPU
             raise
@@ -134,6 +136,12 @@ def positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def utf8(text):
+    """Read an option's text: bytes that are not UTF-8 end in a ValueError."""
+    text.encode()
+    return text
 
 
 def world_number(text):

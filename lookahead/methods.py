@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 
 from lookahead.baselines import BETAS, constrained_sft, rewrite_answers
-from lookahead.cli import numbers, positive
+from lookahead.cli import numbers, positive, utf8
 from lookahead.losses import answer_log_probs, cross_entropy
 from lookahead.preview import CONNECTOR, PREFIX, real_preview, virtual_preview
 
@@ -38,8 +38,8 @@ class Option(typing.NamedTuple):
 # By the name of the parameter.
 OPTIONS = {
     "m": Option(positive, 6, "answer tokens that a real preview shows"),
-    "prefix": Option(str, PREFIX, "P of a virtual preview, as in the paper's code"),
-    "connector": Option(str, CONNECTOR, "C of a preview, as in the paper"),
+    "prefix": Option(utf8, PREFIX, "P of a virtual preview, as in the paper's code"),
+    "connector": Option(utf8, CONNECTOR, "C of a preview, as in the paper"),
     "betas": Option(numbers, BETAS, "of constrained SFT, by answer token, the last for the rest"),
 }
 

@@ -15,7 +15,7 @@ import sys
 
 import torch
 
-from lookahead.cli import Parser, add_machine_options, positive, run_script, settle
+from lookahead.cli import Parser, add_machine_options, positive, run_script, settle, utf8
 from lookahead.files import load_model
 from lookahead.generate import generate
 from lookahead.runs import dtype_of, find_runs
@@ -44,7 +44,7 @@ def main():
     add = parser.add_argument
     add("folder", nargs="?", type=pathlib.Path, default="out/toy", help="of runs, or of a model")
     add("--template", choices=TEMPLATES, help="of a model directory")
-    add("--system", metavar="TEXT", help="system prompt (of runs that of the evaluation of safety)")
+    add("--system", type=utf8, metavar="TEXT", help="system prompt (the runs' safety test's)")
     add("--max-new-tokens", type=positive, metavar="N", default=60, help="of an answer")
     add_machine_options(parser, dtype="of runs their own, else bfloat16 on CUDA")
     args = parser.parse_args()
@@ -68,7 +68,7 @@ def main():
     # Requests from the keyboard or a pipe, one a line.
     if sys.stdin.isatty():
         print("Type a request, or nothing to stop.")
-    while request := sys.stdin.readline().strip():
+    while request := utf8(sys.stdin.readline()).strip():
         print(f"\n> {request}")
         for path in models:
             first, answer = ask(path, chat, request, args)

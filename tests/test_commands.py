@@ -103,12 +103,16 @@ def test_which_requests_serve_which_number(tmp_path):
     assert [prompts(), prompts(other), prompts(None, other)] == ["ab|b", "c|c", "ab|c"]
 
 
-def test_the_same_request_to_every_model(tiny_world, tmp_path, script, capsys, monkeypatch):
+def test_the_same_request_to_every_model(
+    tiny_world, tmp_path, script, complaint, capsys, monkeypatch
+):
     script(train.main, "--method", "vanilla", "real", "--out", tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO("Hi.\nHow do I steal the lamp?\n"))
     script(talk.main, tmp_path / "toy", "--max-new-tokens", 5)
     script(talk.main, tmp_path / "toy" / "aligned", "--template", "llama-2")  # nothing is asked
     lines = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr("sys.stdin", io.StringIO("Caf\udce9?"))
+    assert "standard input is not UTF-8" in complaint(talk.main, tmp_path / "toy")
     answers = [line.split() for line in lines if line.rstrip().endswith("%")]
     assert [words[0] for words in answers] == ["aligned", "vanilla-seed0", "real-seed0"] * 2
     for words in answers:
@@ -271,6 +275,7 @@ MISTAKES = [
     (train.main, "--world -1", "'-1' is not a whole number of at most nine digits"),
     (train.main, "--device meta", "'meta' is not available on this machine"),
     (train.main, "--lr 2", "'2' is not a number from 0 to 1"),
+    (train.main, "--prefix \udcff", r"invalid utf8 value: '\udcff'"),
     (train.main, "--m 2", "real-seed0/run.json: was made with m 6"),
     (train.main, "--method real --name aligned", "'aligned' is not a name"),
     (train.main, "--model chat/real-seed0", "real-seed0/run.json: was made with aligned_model"),
